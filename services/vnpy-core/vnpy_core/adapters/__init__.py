@@ -1,0 +1,1 @@
+"""Outbound technology, one folder a family."""

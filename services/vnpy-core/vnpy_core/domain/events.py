@@ -1,0 +1,255 @@
+"""What happened, as frozen values that are safe to hand between threads.
+
+Field names are VnPy's, enums travel by name, times are UTC, volumes are in lots (or coins), prices in quote currency.
+They are msgspec structs: building and encoding one costs 3 µs instead of a dataclass's 9 (decision 0002).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from vnpy_core.domain.enums import Direction, GatewayState, LogLevel, Offset, OrderType, Product, Status
+
+
+class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Base of everything that is published."""
+
+
+class Tick(Event):
+    """One market data snapshot with up to five levels; a level that the venue did not show is 0.
+
+    `volume`, `turnover` are the session's running totals; `datetime` is the venue's time, `localtime` ours.
+    """
+
+    gateway_name: str
+    vt_symbol: str
+    symbol: str
+    exchange: str
+    datetime: datetime
+    tick_seq: int = 0
+    name: str = ""
+    volume: float = 0.0
+    turnover: float = 0.0
+    open_interest: float = 0.0
+    last_price: float = 0.0
+    last_volume: float = 0.0
+    limit_up: float = 0.0
+    limit_down: float = 0.0
+    open_price: float = 0.0
+    high_price: float = 0.0
+    low_price: float = 0.0
+    pre_close: float = 0.0
+    bid_price_1: float = 0.0
+    bid_price_2: float = 0.0
+    bid_price_3: float = 0.0
+    bid_price_4: float = 0.0
+    bid_price_5: float = 0.0
+    ask_price_1: float = 0.0
+    ask_price_2: float = 0.0
+    ask_price_3: float = 0.0
+    ask_price_4: float = 0.0
+    ask_price_5: float = 0.0
+    bid_volume_1: float = 0.0
+    bid_volume_2: float = 0.0
+    bid_volume_3: float = 0.0
+    bid_volume_4: float = 0.0
+    bid_volume_5: float = 0.0
+    ask_volume_1: float = 0.0
+    ask_volume_2: float = 0.0
+    ask_volume_3: float = 0.0
+    ask_volume_4: float = 0.0
+    ask_volume_5: float = 0.0
+    localtime: datetime | None = None
+
+
+class Order(Event):
+    """An order as the engine knows it. `reason` says why the venue rejected or cancelled it."""
+
+    vt_orderid: str
+    orderid: str
+    client_order_id: str | None = None
+    gateway_name: str
+    vt_symbol: str
+    symbol: str
+    exchange: str
+    direction: Direction | None
+    offset: Offset
+    type: OrderType
+    price: float
+    volume: float
+    traded: float
+    status: Status
+    reason: str = ""
+    reference: str = ""
+    strategy_name: str | None = None
+    datetime: datetime | None = None
+    updated_at: datetime
+    seq: int = 0
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the order may still trade."""
+        return self.status.is_active
+
+
+class Trade(Event):
+    """One fill of an order."""
+
+    vt_tradeid: str
+    tradeid: str
+    vt_orderid: str
+    orderid: str
+    gateway_name: str
+    vt_symbol: str
+    symbol: str
+    exchange: str
+    direction: Direction | None
+    offset: Offset
+    price: float
+    volume: float
+    strategy_name: str | None = None
+    datetime: datetime | None = None
+    seq: int = 0
+
+
+class Position(Event):
+    """A holding in one contract and direction; `vt_positionid` ends in the direction's name."""
+
+    vt_positionid: str
+    vt_symbol: str
+    symbol: str
+    exchange: str
+    direction: Direction
+    volume: float
+    frozen: float
+    price: float
+    pnl: float
+    yd_volume: float
+    gateway_name: str
+    seq: int = 0
+
+
+class Account(Event):
+    """Funds at one gateway: `available` = `balance` - `frozen` unless the venue says otherwise."""
+
+    vt_accountid: str
+    accountid: str
+    balance: float
+    frozen: float
+    available: float
+    gateway_name: str
+    seq: int = 0
+
+
+class Contract(Event):
+    """What can be traded and in which steps: `size` is the multiplier, `pricetick` and `min_volume` the steps."""
+
+    gateway_name: str
+    vt_symbol: str
+    symbol: str
+    exchange: str
+    name: str
+    product: Product
+    size: float
+    pricetick: float
+    min_volume: float = 1.0
+    max_volume: float | None = None
+    stop_supported: bool = False
+    net_position: bool = False
+    history_data: bool = False
+    option_strike: float | None = None
+    option_underlying: str | None = None
+    option_type: str | None = None
+    option_listed: datetime | None = None
+    option_expiry: datetime | None = None
+    option_portfolio: str | None = None
+    option_index: str | None = None
+
+
+class Quote(Event):
+    """A two-sided quote."""
+
+    vt_quoteid: str
+    quoteid: str
+    gateway_name: str
+    vt_symbol: str
+    symbol: str
+    exchange: str
+    bid_price: float
+    bid_volume: float
+    ask_price: float
+    ask_volume: float
+    bid_offset: Offset
+    ask_offset: Offset
+    status: Status
+    reference: str = ""
+    datetime: datetime | None = None
+    seq: int = 0
+
+
+class Gateway(Event):
+    """A gateway and the state of its connection; `message` is the last reason it gave."""
+
+    gateway_name: str
+    connected: bool
+    state: GatewayState
+    exchanges: list[str]
+    default_setting: dict[str, Any]
+    capabilities: dict[str, Any]
+    message: str = ""
+
+
+class StrategyUpdate(Event):
+    """A CTA strategy's parameters and variables as it last showed them."""
+
+    strategy_name: str
+    class_name: str
+    vt_symbol: str
+    author: str
+    parameters: dict[str, Any]
+    variables: dict[str, Any]
+
+
+class StopOrderUpdate(Event):
+    """A stop order that CtaEngine keeps locally, not the venue."""
+
+    stop_orderid: str
+    vt_symbol: str
+    direction: Direction
+    offset: Offset
+    price: float
+    volume: float
+    strategy_name: str
+    status: str
+    vt_orderids: list[str]
+    datetime: datetime | None = None
+
+
+class AlgoUpdate(Event):
+    """An execution algorithm's progress."""
+
+    algo_name: str
+    vt_symbol: str
+    status: str
+    data: dict[str, Any]
+
+
+class RiskEvent(Event):
+    """A rule refused an order (`message`), or a rule's state changed (`data`)."""
+
+    kind: str
+    rule: str = ""
+    message: str = ""
+    data: dict[str, Any] | None = None
+
+
+class Log(Event):
+    """One line of VnPy's log; `source` is the gateway or app that wrote it."""
+
+    level: LogLevel
+    source: str
+    msg: str
+    datetime: datetime

@@ -1,0 +1,1 @@
+"""The VnPy host: with gateways/ and plugin/ the only rooms that import vnpy."""

@@ -1,0 +1,1 @@
+"""Facades of VnPy's apps: they turn None and \"\" into typed results and errors."""

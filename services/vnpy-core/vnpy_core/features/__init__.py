@@ -1,0 +1,1 @@
+"""Use cases, one folder each; siblings are strangers."""

@@ -1,0 +1,1 @@
+"""Our own VnPy gateways, one folder each."""

@@ -1,0 +1,1 @@
+"""The shapes through which rooms meet; `app.py` introduces the implementations."""
