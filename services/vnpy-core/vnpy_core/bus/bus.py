@@ -15,7 +15,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Bus:
-    """Loop thread only. Subscribers are plain functions that return at once; a slow reader brings its own bounded queue."""
+    """Loop thread only. Subscribers are plain functions that return at once; a slow reader brings its own queue."""
 
     def __init__(self) -> None:
         self._exact: dict[str, list[Subscriber]] = {}
@@ -23,7 +23,7 @@ class Bus:
         self.subscriber_errors = 0
 
     def subscribe(self, patterns: Iterable[str], subscriber: Subscriber) -> Callable[[], None]:
-        """Call `subscriber` for each message whose topic falls under one of `patterns`; returns the way to unsubscribe."""
+        """Call `subscriber` for each message under one of `patterns`; returns the way to unsubscribe."""
         exact = [p for p in patterns if not p.endswith("*")]
         prefixes = [(p, subscriber) for p in patterns if p.endswith("*")]
         for topic in exact:
@@ -41,7 +41,7 @@ class Bus:
         return unsubscribe
 
     def publish(self, message: Message) -> None:
-        """Hand `message` to every subscriber in order of subscription; one that raises is logged and does not stop others."""
+        """Hand `message` to each subscriber, in order of subscription; one that raises is logged, the others go on."""
         for subscriber in tuple(self._exact.get(message.topic, ())):
             self._deliver(subscriber, message)
         for pattern, subscriber in tuple(self._prefixes):
@@ -51,6 +51,6 @@ class Bus:
     def _deliver(self, subscriber: Subscriber, message: Message) -> None:
         try:
             subscriber(message)
-        except Exception:  # a guarded door: one reader's fault must not reach the others
+        except Exception:  # noqa: BLE001 - a guarded door: one reader's fault must not reach the others
             self.subscriber_errors += 1
             _log.exception("bus subscriber failed", subscriber=repr(subscriber), topic=message.topic)

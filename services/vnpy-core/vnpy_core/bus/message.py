@@ -17,7 +17,7 @@ class Message:
     """What the bus carries. Made by the bridge, read on the loop; never changed after it was published.
 
     `key` names the thing the event is about (a vt_symbol, vt_orderid, …): the newest of a key replaces an older one in
-    conflating queues. `seq` is the global sequence of class A and B events; other messages carry the last one given out.
+    conflating queues. `seq` is the global sequence of class A and B events; others carry the last one given out.
     """
 
     def __init__(self, topic: str, key: str, epoch: str, seq: int, ts: datetime, data: Event) -> None:

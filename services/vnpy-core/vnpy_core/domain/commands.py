@@ -12,7 +12,7 @@ class Command(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Base of everything that is asked for."""
 
 
-class SubmitOrder(Command):
+class SubmitOrder(Command, frozen=True, gc=False, kw_only=True):
     """Send one order. `exchange` is the exchange's name; volumes are in lots (or coins)."""
 
     client_order_id: str

@@ -4,12 +4,16 @@ from enum import StrEnum
 
 
 class Direction(StrEnum):
+    """Which side of the market."""
+
     LONG = "LONG"
     SHORT = "SHORT"
     NET = "NET"
 
 
 class Offset(StrEnum):
+    """Whether an order opens or closes a position."""
+
     NONE = "NONE"
     OPEN = "OPEN"
     CLOSE = "CLOSE"
@@ -18,6 +22,8 @@ class Offset(StrEnum):
 
 
 class OrderType(StrEnum):
+    """How an order is to be executed."""
+
     LIMIT = "LIMIT"
     MARKET = "MARKET"
     STOP = "STOP"
@@ -28,6 +34,8 @@ class OrderType(StrEnum):
 
 
 class Status(StrEnum):
+    """Where an order is in its life."""
+
     SUBMITTING = "SUBMITTING"
     NOTTRADED = "NOTTRADED"
     PARTTRADED = "PARTTRADED"
@@ -45,6 +53,8 @@ ACTIVE_STATUSES = frozenset({Status.SUBMITTING, Status.NOTTRADED, Status.PARTTRA
 
 
 class Product(StrEnum):
+    """What kind of thing a contract is."""
+
     EQUITY = "EQUITY"
     FUTURES = "FUTURES"
     OPTION = "OPTION"
@@ -61,6 +71,8 @@ class Product(StrEnum):
 
 
 class GatewayState(StrEnum):
+    """How far a gateway's connection is."""
+
     DISCONNECTED = "DISCONNECTED"
     CONNECTING = "CONNECTING"
     CONNECTED = "CONNECTED"
@@ -68,6 +80,8 @@ class GatewayState(StrEnum):
 
 
 class LogLevel(StrEnum):
+    """How serious a log line is."""
+
     DEBUG = "DEBUG"
     INFO = "INFO"
     WARNING = "WARNING"

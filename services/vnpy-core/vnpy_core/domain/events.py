@@ -6,7 +6,7 @@ They are msgspec structs: building and encoding one costs 3 µs instead of a dat
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime as Datetime
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Base of everything that is published."""
 
 
-class Tick(Event):
+class Tick(Event, frozen=True, gc=False, kw_only=True):
     """One market data snapshot with up to five levels; a level that the venue did not show is 0.
 
     `volume`, `turnover` are the session's running totals; `datetime` is the venue's time, `localtime` ours.
@@ -28,7 +28,7 @@ class Tick(Event):
     vt_symbol: str
     symbol: str
     exchange: str
-    datetime: datetime
+    datetime: Datetime
     tick_seq: int = 0
     name: str = ""
     volume: float = 0.0
@@ -62,10 +62,10 @@ class Tick(Event):
     ask_volume_3: float = 0.0
     ask_volume_4: float = 0.0
     ask_volume_5: float = 0.0
-    localtime: datetime | None = None
+    localtime: Datetime | None = None
 
 
-class Order(Event):
+class Order(Event, frozen=True, gc=False, kw_only=True):
     """An order as the engine knows it. `reason` says why the venue rejected or cancelled it."""
 
     vt_orderid: str
@@ -85,8 +85,8 @@ class Order(Event):
     reason: str = ""
     reference: str = ""
     strategy_name: str | None = None
-    datetime: datetime | None = None
-    updated_at: datetime
+    datetime: Datetime | None = None
+    updated_at: Datetime
     seq: int = 0
 
     @property
@@ -95,7 +95,7 @@ class Order(Event):
         return self.status.is_active
 
 
-class Trade(Event):
+class Trade(Event, frozen=True, gc=False, kw_only=True):
     """One fill of an order."""
 
     vt_tradeid: str
@@ -111,11 +111,11 @@ class Trade(Event):
     price: float
     volume: float
     strategy_name: str | None = None
-    datetime: datetime | None = None
+    datetime: Datetime | None = None
     seq: int = 0
 
 
-class Position(Event):
+class Position(Event, frozen=True, gc=False, kw_only=True):
     """A holding in one contract and direction; `vt_positionid` ends in the direction's name."""
 
     vt_positionid: str
@@ -132,7 +132,7 @@ class Position(Event):
     seq: int = 0
 
 
-class Account(Event):
+class Account(Event, frozen=True, gc=False, kw_only=True):
     """Funds at one gateway: `available` = `balance` - `frozen` unless the venue says otherwise."""
 
     vt_accountid: str
@@ -144,7 +144,7 @@ class Account(Event):
     seq: int = 0
 
 
-class Contract(Event):
+class Contract(Event, frozen=True, gc=False, kw_only=True):
     """What can be traded and in which steps: `size` is the multiplier, `pricetick` and `min_volume` the steps."""
 
     gateway_name: str
@@ -163,13 +163,13 @@ class Contract(Event):
     option_strike: float | None = None
     option_underlying: str | None = None
     option_type: str | None = None
-    option_listed: datetime | None = None
-    option_expiry: datetime | None = None
+    option_listed: Datetime | None = None
+    option_expiry: Datetime | None = None
     option_portfolio: str | None = None
     option_index: str | None = None
 
 
-class Quote(Event):
+class Quote(Event, frozen=True, gc=False, kw_only=True):
     """A two-sided quote."""
 
     vt_quoteid: str
@@ -186,11 +186,11 @@ class Quote(Event):
     ask_offset: Offset
     status: Status
     reference: str = ""
-    datetime: datetime | None = None
+    datetime: Datetime | None = None
     seq: int = 0
 
 
-class Gateway(Event):
+class Gateway(Event, frozen=True, gc=False, kw_only=True):
     """A gateway and the state of its connection; `message` is the last reason it gave."""
 
     gateway_name: str
@@ -202,7 +202,7 @@ class Gateway(Event):
     message: str = ""
 
 
-class StrategyUpdate(Event):
+class StrategyUpdate(Event, frozen=True, gc=False, kw_only=True):
     """A CTA strategy's parameters and variables as it last showed them."""
 
     strategy_name: str
@@ -213,7 +213,7 @@ class StrategyUpdate(Event):
     variables: dict[str, Any]
 
 
-class StopOrderUpdate(Event):
+class StopOrderUpdate(Event, frozen=True, gc=False, kw_only=True):
     """A stop order that CtaEngine keeps locally, not the venue."""
 
     stop_orderid: str
@@ -225,10 +225,10 @@ class StopOrderUpdate(Event):
     strategy_name: str
     status: str
     vt_orderids: list[str]
-    datetime: datetime | None = None
+    datetime: Datetime | None = None
 
 
-class AlgoUpdate(Event):
+class AlgoUpdate(Event, frozen=True, gc=False, kw_only=True):
     """An execution algorithm's progress."""
 
     algo_name: str
@@ -237,7 +237,7 @@ class AlgoUpdate(Event):
     data: dict[str, Any]
 
 
-class RiskEvent(Event):
+class RiskEvent(Event, frozen=True, gc=False, kw_only=True):
     """A rule refused an order (`message`), or a rule's state changed (`data`)."""
 
     kind: str
@@ -246,10 +246,10 @@ class RiskEvent(Event):
     data: dict[str, Any] | None = None
 
 
-class Log(Event):
+class Log(Event, frozen=True, gc=False, kw_only=True):
     """One line of VnPy's log; `source` is the gateway or app that wrote it."""
 
     level: LogLevel
     source: str
     msg: str
-    datetime: datetime
+    datetime: Datetime

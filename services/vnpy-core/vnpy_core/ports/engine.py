@@ -46,7 +46,7 @@ class TradingEngine(Protocol):
         ...
 
     async def subscribe(self, vt_symbol: str, gateway_name: str) -> None:
-        """Ask a gateway for a contract's ticks and remember it across restarts. Raises NotFound, GatewayNotConnected."""
+        """Ask for a contract's ticks, and remember it across restarts. Raises NotFound, GatewayNotConnected."""
         ...
 
     async def unsubscribe(self, vt_symbol: str) -> None:
