@@ -161,3 +161,8 @@ class ConfigurationError(CoreError):
     """The configuration is wrong; the detail says what and where."""
 
     code = "CONFIGURATION"
+
+
+def describe(error: BaseException) -> str:
+    """One line about any error, for logs and messages: ours in its own words, others with their type."""
+    return error.detail if isinstance(error, CoreError) else f"{type(error).__name__}: {error}"

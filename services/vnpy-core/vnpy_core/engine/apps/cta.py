@@ -1,0 +1,188 @@
+"""CtaStrategy: strategies added, initialised and started by configuration, with failures that show."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import structlog
+from vnpy.event import Event, EventEngine
+from vnpy_ctastrategy.base import EVENT_CTA_LOG, EVENT_CTA_STOPORDER, EVENT_CTA_STRATEGY
+
+from vnpy_core.bus import topics
+from vnpy_core.domain.errors import Conflict, CoreError, NotFound, ValidationFailed, describe
+from vnpy_core.domain.events import Event as DomainEvent
+from vnpy_core.engine import translate
+from vnpy_core.engine.commands import CommandDoor
+from vnpy_core.engine.event_engine import EventGuard
+from vnpy_core.engine.settings import StrategySettings
+
+Emit = Callable[[str, str, DomainEvent], None]
+REFERENCE_PREFIX = "CtaStrategy_"
+
+_log = structlog.get_logger(__name__)
+
+
+class CtaFacade:
+    """One CtaEngine; its coroutines run on the loop, its handlers on the event thread.
+
+    Its one wrap, of `call_strategy_func`, remembers what a callback raised: CtaEngine only logs it, then calls a
+    strategy whose on_init failed initialised and one whose on_start failed trading.
+    """
+
+    def __init__(
+        self, main_engine: Any, event_engine: EventEngine, guard: EventGuard, commands: CommandDoor, emit: Emit
+    ) -> None:
+        self.engine = main_engine.get_engine("CtaStrategy")
+        self.failures: dict[str, str] = {}
+        """strategy_name -> the last lines of what a callback raised."""
+        self.load_errors: list[str] = []
+        self._main_engine = main_engine
+        self._event_engine = event_engine
+        self._guard = guard
+        self._commands = commands
+        self._emit = emit
+        self._handlers = {
+            EVENT_CTA_LOG: self._on_log,
+            EVENT_CTA_STRATEGY: self._on_strategy,
+            EVENT_CTA_STOPORDER: self._on_stop_order,
+        }
+
+    def install(self) -> None:
+        """Wrap the engine and listen to its events; the process's own engine is initialised too. Any thread."""
+        self._call = self.engine.call_strategy_func
+        self.engine.call_strategy_func = self._call_strategy_func
+        if not hasattr(self._main_engine, "send_email"):
+            # VnPy 4.5 renamed it, but CtaEngine.send_email still calls it and the strategy that mails is stopped.
+            self._main_engine.send_email = self._send_email
+        for event_type, handler in self._handlers.items():
+            self._event_engine.register(event_type, handler)
+
+    def uninstall(self) -> None:
+        """Give the engines their own methods back."""
+        for event_type, handler in self._handlers.items():
+            self._event_engine.unregister(event_type, handler)
+        self.engine.__dict__.pop("call_strategy_func", None)
+        self._main_engine.__dict__.pop("send_email", None)
+
+    def init_engine(self) -> None:
+        """Load the strategy classes and VnPy's own strategy files; a file that fails is logged and kept out.
+
+        Blocks while modules are imported; not for the event thread.
+        """
+        with self._guard.capture_logs() as lines:
+            self.engine.init_engine()
+        self.load_errors = [line for line in lines if "Traceback (most recent call last)" in line]
+        for error in self.load_errors:
+            _log.error("a strategy file could not be loaded", detail=error)
+
+    def strategy_of(self, vt_orderid: str, reference: str) -> str | None:
+        """The strategy that sent an order: by CtaEngine's map, else by the reference it gave. Event thread."""
+        strategy = self.engine.orderid_strategy_map.get(vt_orderid)
+        if strategy is not None:
+            return str(strategy.strategy_name)
+        return reference.removeprefix(REFERENCE_PREFIX) if reference.startswith(REFERENCE_PREFIX) else None
+
+    async def add(self, name: str, settings: StrategySettings) -> None:
+        """Add a strategy unless it is there. Raises NotFound (class), ValidationFailed."""
+        await self._commands.run(lambda: self._add(name, settings))
+
+    def vt_symbol(self, name: str) -> str:
+        """What a strategy trades. Raises NotFound."""
+        return str(self._strategy(name).vt_symbol)
+
+    async def init(self, name: str) -> None:
+        """Initialise and wait for it, however long its on_init takes. Raises NotFound, CoreError (on_init raised)."""
+        self._strategy(name)
+        self.failures.pop(name, None)
+        future = await self._commands.run(lambda: self.engine.init_strategy(name))
+        await asyncio.wrap_future(future)
+        if name in self.failures:
+            # VnPy calls it initialised all the same, and would feed it ticks.
+            await self._commands.run(lambda: setattr(self._strategy(name), "inited", False))
+            raise CoreError(f"strategy {name}: on_init failed: {self.failures[name]}")
+
+    async def start(self, name: str) -> None:
+        """Start it. Raises NotFound, Conflict (not initialised), CoreError (on_start raised)."""
+        await self._commands.run(lambda: self._start(name))
+
+    async def stop_all(self) -> None:
+        """Stop every strategy that trades; each cancels its orders."""
+        await self._commands.run(self._stop_all, deadline_s=5)
+
+    def _add(self, name: str, settings: StrategySettings) -> None:
+        if name in self.engine.strategies:
+            return
+        if settings.class_name not in self.engine.classes:
+            raise NotFound(f"strategy {name}: there is no strategy class {settings.class_name}")
+        with self._guard.capture_logs() as lines:
+            try:
+                self.engine.add_strategy(settings.class_name, name, settings.vt_symbol, settings.setting)
+            except Exception as error:
+                self.engine.strategies.pop(name, None)
+                raise ValidationFailed(f"strategy {name}: {describe(error)}") from error
+        if name not in self.engine.strategies:
+            raise ValidationFailed(f"strategy {name}: {'; '.join(lines) or 'CtaEngine did not add it'}")
+
+    def _start(self, name: str) -> None:
+        strategy = self._strategy(name)
+        if not strategy.inited:
+            raise Conflict(f"strategy {name} is not initialised")
+        self.engine.start_strategy(name)
+        if name in self.failures:
+            strategy.trading = False  # VnPy sets it after an on_start that raised
+            raise CoreError(f"strategy {name}: on_start failed: {self.failures[name]}")
+
+    def _stop_all(self) -> None:
+        for name in list(self.engine.strategies):
+            self.engine.stop_strategy(name)
+
+    def _strategy(self, name: str) -> Any:
+        strategy = self.engine.strategies.get(name)
+        if strategy is None:
+            raise NotFound(f"there is no strategy {name}")
+        return strategy
+
+    def _call_strategy_func(self, strategy: Any, function: Callable[..., Any], params: Any = None) -> None:
+        name = strategy.strategy_name
+        failed_before = name in self.failures
+
+        def remembering(*args: Any) -> None:
+            with self._remember_failure(name):
+                function(*args)
+
+        self._call(strategy, remembering, params)
+        if name in self.failures and not failed_before:
+            # CtaEngine leaves the orders of a strategy that it stopped in the market.
+            self.engine.cancel_all(strategy)
+            self.engine.put_strategy_event(strategy)
+
+    @contextlib.contextmanager
+    def _remember_failure(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            self.failures[name] = "".join(traceback.format_exception(error)[-3:]).strip()
+            _log.exception("strategy failed and is stopped", strategy_name=name)
+            if isinstance(error, Exception):
+                raise
+            # sys.exit() in a callback: CtaEngine would let it through, to the event thread or its pool.
+            raise RuntimeError(describe(error)) from error
+
+    def _send_email(self, subject: str, content: str, receiver: str | None = None) -> None:
+        self._main_engine.send_notification(content, subject)
+
+    def _on_log(self, event: Event) -> None:
+        log = translate.log(event.data)
+        self._emit(topics.STRATEGY_LOG, log.source, log)
+
+    def _on_strategy(self, event: Event) -> None:
+        update = translate.strategy(event.data)
+        self._emit(topics.STRATEGY_UPDATED, update.strategy_name, update)
+
+    def _on_stop_order(self, event: Event) -> None:
+        update = translate.stop_order(event.data)
+        self._emit(topics.STOP_ORDER_UPDATED, update.stop_orderid, update)

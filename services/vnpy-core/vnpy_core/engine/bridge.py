@@ -1,0 +1,228 @@
+"""The door out: from VnPy's event thread to the asyncio loop, batched, with one wake-up for many events."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Any
+
+from vnpy.event import Event, EventEngine
+from vnpy.trader.event import (
+    EVENT_ACCOUNT,
+    EVENT_CONTRACT,
+    EVENT_LOG,
+    EVENT_ORDER,
+    EVENT_POSITION,
+    EVENT_QUOTE,
+    EVENT_TICK,
+    EVENT_TRADE,
+)
+
+from vnpy_core.bus import topics
+from vnpy_core.bus.bus import Bus
+from vnpy_core.bus.message import Message
+from vnpy_core.bus.read_view import ReadView
+from vnpy_core.domain import events
+from vnpy_core.engine import translate
+from vnpy_core.ports.clock import Clock
+from vnpy_core.ports.flow import Flow
+
+BATCH = 256
+"""Messages published per turn of the loop, so that requests get theirs between."""
+TICK_LIMIT = 20_000
+"""Messages waiting for the loop past which a newer tick replaces the waiting one of its symbol."""
+HOLD_AT, RELEASE_AT = 2_000, 500
+"""Messages waiting at which a fast replay pauses and goes on."""
+CLIENT_IDS = 100_000
+"""Caller's names of orders that are remembered, the oldest going first."""
+
+StrategyOf = Callable[[str, str], str | None]
+"""(vt_orderid, reference) -> strategy_name; called on the event thread."""
+
+
+class EventBridge:
+    """Translates what VnPy's handlers see and publishes it on the loop, after the read view took it in.
+
+    `attach`, `emit` and `bind_client_id` run on the event thread, `flush` on the loop. Class A and B messages get the
+    global sequence here, in the order in which VnPy handled them.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        bus: Bus,
+        view: ReadView,
+        clock: Clock,
+        flow: Flow,
+        *,
+        epoch: str,
+        strategy_of: StrategyOf,
+    ) -> None:
+        self.epoch = epoch
+        self.seq = 0
+        self.ticks_conflated = 0
+        self._loop = loop
+        self._bus = bus
+        self._view = view
+        self._clock = clock
+        self._flow = flow
+        self._strategy_of = strategy_of
+        self._inbox: deque[Message] = deque()
+        self._late_ticks: dict[str, Message] = {}
+        self._late_lock = threading.Lock()
+        self._scheduled = False
+        self._holding = False
+        self._tick_seqs: dict[str, int] = {}
+        self._client_ids: OrderedDict[str, str] = OrderedDict()
+        self._handlers: dict[str, Callable[[Event], None]] = {
+            EVENT_TICK: lambda event: self._tick(event.data),
+            EVENT_ORDER: lambda event: self._order(event.data),
+            EVENT_TRADE: lambda event: self._trade(event.data),
+            EVENT_POSITION: lambda event: self._position(event.data),
+            EVENT_ACCOUNT: lambda event: self._account(event.data),
+            EVENT_CONTRACT: lambda event: self._contract(event.data),
+            EVENT_QUOTE: lambda event: self._quote(event.data),
+            EVENT_LOG: lambda event: self._log(event.data),
+        }
+
+    @property
+    def backlog(self) -> int:
+        """Messages that wait for the loop."""
+        return len(self._inbox) + len(self._late_ticks)
+
+    def attach(self, event_engine: EventEngine) -> Callable[[], None]:
+        """Listen to VnPy's base event types; returns the way to stop."""
+        for event_type, handler in self._handlers.items():
+            event_engine.register(event_type, handler)
+
+        def detach() -> None:
+            for event_type, handler in self._handlers.items():
+                event_engine.unregister(event_type, handler)
+
+        return detach
+
+    def seed(self, main_engine: Any) -> None:
+        """Publish all that the OMS holds, for a host whose engine ran before us. Event thread."""
+        for contract in main_engine.get_all_contracts():
+            self._contract(contract)
+        for account in main_engine.get_all_accounts():
+            self._account(account)
+        for position in main_engine.get_all_positions():
+            self._position(position)
+        for order in main_engine.get_all_orders():
+            self._order(order)
+        for trade in main_engine.get_all_trades():
+            self._trade(trade)
+        for tick in main_engine.get_all_ticks():
+            self._tick(tick)
+
+    def bind_client_id(self, vt_orderid: str, client_order_id: str) -> None:
+        """The caller's name of an order, before the first event about it is handled."""
+        self._client_ids[vt_orderid] = client_order_id
+        if len(self._client_ids) > CLIENT_IDS:
+            self._client_ids.popitem(last=False)
+
+    def emit(self, topic: str, key: str, data: events.Event) -> None:
+        """Queue one message for the loop. Any thread may call, except for topics with a sequence of their own."""
+        self._inbox.append(Message(topic, key, self.epoch, self.seq, self._clock.now(), data))
+        self._wake()
+
+    async def flush(self) -> None:
+        """Return when everything that was queued before the call has been published."""
+        while self._inbox or self._late_ticks:  # noqa: ASYNC110 - each turn of the loop publishes a batch
+            await asyncio.sleep(0)
+
+    def _next_seq(self) -> int:
+        self.seq += 1
+        return self.seq
+
+    def _tick(self, data: Any) -> None:
+        vt_symbol = data.vt_symbol
+        seq = self._tick_seqs[vt_symbol] = self._tick_seqs.get(vt_symbol, 0) + 1
+        topic = topics.tick(vt_symbol)
+        message = Message(topic, vt_symbol, self.epoch, self.seq, self._clock.now(), translate.tick(data, seq))
+        waiting = len(self._inbox)
+        if (waiting > TICK_LIMIT or self._late_ticks) and self._conflated(topic, message, waiting):
+            return
+        self._inbox.append(message)
+        if waiting > HOLD_AT and not self._holding:
+            self._holding = True
+            self._flow.hold("bridge")
+        self._wake()
+
+    def _conflated(self, topic: str, message: Message, waiting: int) -> bool:
+        with self._late_lock:
+            # A symbol whose tick already waits here stays here, or its ticks would pass each other.
+            if waiting <= TICK_LIMIT and topic not in self._late_ticks:
+                return False
+            self.ticks_conflated += topic in self._late_ticks
+            self._late_ticks[topic] = message
+            return True
+
+    def _order(self, data: Any) -> None:
+        order = translate.order(
+            data,
+            seq=self._next_seq(),
+            updated_at=self._clock.now(),
+            client_order_id=self._client_ids.get(data.vt_orderid),
+            strategy_name=self._strategy_of(data.vt_orderid, data.reference),
+        )
+        self.emit(topics.ORDER_UPDATED, order.vt_orderid, order)
+
+    def _trade(self, data: Any) -> None:
+        strategy_name = self._strategy_of(data.vt_orderid, "")
+        trade = translate.trade(data, seq=self._next_seq(), strategy_name=strategy_name)
+        self.emit(topics.TRADE_EXECUTED, trade.vt_tradeid, trade)
+
+    def _position(self, data: Any) -> None:
+        position = translate.position(data, seq=self._next_seq())
+        self.emit(topics.POSITION_UPDATED, position.vt_positionid, position)
+
+    def _account(self, data: Any) -> None:
+        account = translate.account(data, seq=self._next_seq())
+        self.emit(topics.ACCOUNT_UPDATED, account.vt_accountid, account)
+
+    def _contract(self, data: Any) -> None:
+        contract = translate.contract(data)
+        self.emit(topics.CONTRACT_UPDATED, f"{contract.gateway_name}.{contract.vt_symbol}", contract)
+
+    def _quote(self, data: Any) -> None:
+        quote = translate.quote(data, seq=self._next_seq())
+        self.emit(topics.QUOTE_UPDATED, quote.vt_quoteid, quote)
+
+    def _log(self, data: Any) -> None:
+        log = translate.log(data)
+        self.emit(topics.LOG, log.source, log)
+
+    def emit_risk(self, event: events.RiskEvent) -> None:
+        """A refusal or a rule's new state, with a sequence of its own. Event thread."""
+        self._next_seq()
+        self.emit(topics.RISK_EVENT, event.rule, event)
+
+    def _wake(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon_threadsafe(self._publish)
+
+    def _publish(self) -> None:
+        # Cleared first: whatever is appended from here on schedules its own turn.
+        self._scheduled = False
+        for _ in range(min(BATCH, len(self._inbox))):
+            self._publish_one(self._inbox.popleft())
+        if not self._inbox and self._late_ticks:
+            with self._late_lock:
+                late, self._late_ticks = self._late_ticks, {}
+            for message in late.values():
+                self._publish_one(message)
+        if self._holding and len(self._inbox) < RELEASE_AT:
+            self._holding = False
+            self._flow.release("bridge")
+        if self._inbox or self._late_ticks:
+            self._scheduled = True
+            self._loop.call_soon(self._publish)
+
+    def _publish_one(self, message: Message) -> None:
+        self._view.apply(message)
+        self._bus.publish(message)

@@ -1,0 +1,196 @@
+"""The guarded event engine: one raising handler must not end the event thread.
+
+VnPy's `_run` has no `except`: any exception in any handler kills the thread silently. `EventGuard` wraps `put`,
+`_process` and `stop` of an EventEngine instance, ours or a running host's alike, and takes the wraps off again.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+from vnpy.event import EVENT_TIMER, Event, EventEngine
+
+TICK_LIMIT = 20_000
+"""Events waiting in VnPy's queue past which a newer tick replaces the waiting one of its symbol."""
+SLOW_EVENT_S = 0.05
+_DRAIN = "eCoreDrain"
+
+_log = structlog.get_logger(__name__)
+
+
+class InterruptibleEventEngine(EventEngine):  # type: ignore[misc]
+    """VnPy's engine whose timer thread ends at once on stop instead of sleeping up to a second more."""
+
+    def __init__(self, interval: int = 1) -> None:
+        super().__init__(interval)
+        self._timer_stopped = threading.Event()
+        # A failed start must not leave a process that cannot exit.
+        self._thread.daemon = True
+        self._timer.daemon = True
+
+    def _run_timer(self) -> None:
+        while self._active and not self._timer_stopped.wait(self._interval):
+            self.put(Event(EVENT_TIMER))
+
+    def stop(self) -> None:
+        """End both threads. Any thread but these two may call, once or again."""
+        self._active = False
+        self._timer_stopped.set()
+        self._queue.put(Event(_DRAIN))  # wakes the event thread out of its wait
+        for thread in (self._timer, self._thread):
+            if thread.is_alive():
+                thread.join()
+
+
+class EventGuard:
+    """Isolation, conflation, measurement and draining for one EventEngine.
+
+    `install` and `uninstall` may be called from any thread; the counters are written on the event thread only.
+    """
+
+    def __init__(
+        self,
+        engine: EventEngine,
+        *,
+        drain_s: float = 5.0,
+        tick_limit: int = TICK_LIMIT,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.engine = engine
+        self.events_handled = 0
+        self.handler_errors = 0
+        self.slow_events = 0
+        self.ticks_conflated = 0
+        self.busy_since: float | None = None
+        """When the event under way was begun (monotonic seconds), or None while the thread is idle."""
+        self._drain_s = drain_s
+        self._tick_limit = tick_limit
+        self._monotonic = monotonic
+        self._errors: Counter[tuple[str, str]] = Counter()
+        self._captures = threading.local()
+        self._waiting_ticks: dict[tuple[str, str], Event] = {}
+        self._waiting_lock = threading.Lock()
+        self._originals: dict[str, Any] | None = None
+
+    def install(self) -> None:
+        """Wrap the engine's `put`, `_process` and `stop`."""
+        if self._originals is not None:
+            return
+        self._originals = {"put": self.engine.put, "_process": self.engine._process, "stop": self.engine.stop}
+        self.engine.put = self._put
+        self.engine._process = self._process
+        self.engine.stop = self._stop
+
+    def uninstall(self) -> None:
+        """Give the engine its own methods back."""
+        if self._originals is None:
+            return
+        for name in self._originals:
+            delattr(self.engine, name)
+        self._originals = None
+
+    @property
+    def queue_length(self) -> int:
+        """Events that wait in VnPy's queue."""
+        return int(self.engine._queue.qsize())
+
+    @property
+    def thread_alive(self) -> bool:
+        """Whether the event thread runs."""
+        return bool(self.engine._thread.is_alive())
+
+    @contextmanager
+    def capture_logs(self) -> Iterator[list[str]]:
+        """Collect the text of log events that this thread puts meanwhile: the reason behind a `""` or None."""
+        lines: list[str] = []
+        outer = getattr(self._captures, "lines", None)
+        self._captures.lines = lines
+        try:
+            yield lines
+        finally:
+            self._captures.lines = outer
+
+    def drain(self, timeout: float) -> bool:
+        """Wait until everything that is queued, and what that causes, was handled; False when `timeout` s ran out.
+
+        Not from the event thread.
+        """
+        deadline = self._monotonic() + timeout
+        while self.thread_alive:
+            passed = threading.Event()
+            self.engine.put(Event(_DRAIN, passed))
+            if not passed.wait(max(0.0, deadline - self._monotonic())):
+                return False
+            if self.queue_length == 0:
+                return True
+        return self.queue_length == 0
+
+    def _stop(self) -> None:
+        if threading.current_thread() is not self.engine._thread and not self.drain(self._drain_s):
+            _log.error("stopped with events left in the queue", left=self.queue_length, waited_s=self._drain_s)
+        assert self._originals is not None
+        self._originals["stop"]()
+
+    def _put(self, event: Event) -> None:
+        lines = getattr(self._captures, "lines", None)
+        if lines is not None and hasattr(event.data, "msg"):
+            lines.append(event.data.msg)
+        if event.type.startswith("eTick.") and self._conflated(event):
+            return
+        self.engine._queue.put(event)
+
+    def _conflated(self, event: Event) -> bool:
+        """Whether `event` took the place of the waiting tick of its symbol, because too many events wait."""
+        if self.engine._queue.qsize() < self._tick_limit:
+            return False
+        key = (event.type, event.data.vt_symbol)
+        with self._waiting_lock:
+            waiting = self._waiting_ticks.get(key)
+            if waiting is None:
+                self._waiting_ticks[key] = event
+                return False
+            waiting.data = event.data
+            self.ticks_conflated += 1
+            return True
+
+    def _process(self, event: Event) -> None:
+        if event.type == _DRAIN:
+            if event.data is not None:
+                event.data.set()
+            return
+        if self._waiting_ticks and event.type.startswith("eTick."):
+            key = (event.type, event.data.vt_symbol)
+            with self._waiting_lock:
+                if self._waiting_ticks.get(key) is event:
+                    del self._waiting_ticks[key]
+        started = self.busy_since = self._monotonic()
+        # Copies: a handler that unregisters itself must not make the next one be skipped.
+        for handler in (*self.engine._handlers.get(event.type, ()), *self.engine._general_handlers):
+            try:
+                returned = handler(event)
+            except BaseException as error:  # noqa: BLE001 - a guarded door; sys.exit() in a handler must not end the thread
+                self._report(handler, event, error)
+            else:
+                if returned is not None and inspect.iscoroutine(returned):
+                    returned.close()
+                    self._report(handler, event, TypeError("the handler is async; VnPy never awaits it"))
+        self.busy_since = None
+        self.events_handled += 1
+        if self._monotonic() - started > SLOW_EVENT_S:
+            self.slow_events += 1
+
+    def _report(self, handler: Callable[[Event], Any], event: Event, error: BaseException) -> None:
+        self.handler_errors += 1
+        name = f"{getattr(handler, '__module__', '?')}.{getattr(handler, '__qualname__', repr(handler))}"
+        key = (name, type(error).__name__)
+        self._errors[key] += 1
+        count = self._errors[key]
+        if str(count).strip("0") == "1":  # 1, 10, 100, …: a handler that fails on each tick must not flood the log
+            _log.error("event handler failed", handler=name, event_type=event.type, times=count, exc_info=error)

@@ -1,0 +1,99 @@
+"""Sending and cancelling on the event thread: offsets converted, refusals given a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from typing import Any
+
+from vnpy.trader.constant import Direction, Exchange, Offset, OrderType
+from vnpy.trader.engine import MainEngine
+from vnpy.trader.object import OrderRequest
+
+from vnpy_core.domain.commands import SubmitOrder
+from vnpy_core.domain.errors import Conflict, CoreError, GatewayRefused, NotFound, OutcomeUnknown
+from vnpy_core.engine.apps.risk import RiskFacade
+from vnpy_core.engine.event_engine import EventGuard
+
+_CLOSE_TODAY_EXCHANGES = (Exchange.SHFE, Exchange.INE)
+
+
+class OrderDesk:
+    """Event thread only; `commands.CommandDoor` brings its calls there."""
+
+    def __init__(
+        self,
+        main_engine: MainEngine,
+        guard: EventGuard,
+        risk: RiskFacade | None,
+        bind_client_id: Callable[[str, str], None],
+    ) -> None:
+        self._main_engine = main_engine
+        self._guard = guard
+        self._risk = risk
+        self._bind_client_id = bind_client_id
+
+    def submit(self, command: SubmitOrder) -> list[str]:
+        """Send an order; returns the vt_orderids, several where closing was split into today's and yesterday's.
+
+        Raises RiskDenied or GatewayRefused when nothing was sent, and OutcomeUnknown when only a part of a split was.
+        """
+        request = OrderRequest(
+            symbol=command.symbol,
+            exchange=Exchange[command.exchange],
+            direction=Direction[command.direction],
+            type=OrderType[command.type],
+            volume=command.volume,
+            price=command.price,
+            offset=Offset[command.offset],
+            reference=command.reference,
+        )
+        sent: list[str] = []
+        for part in self._convert(request, command.gateway_name):
+            try:
+                sent.append(self._send(part, command.gateway_name))
+            except CoreError as error:
+                if not sent:
+                    raise
+                raise OutcomeUnknown(
+                    f"sent {', '.join(sent)}, but the rest was refused: {error.detail}", vt_orderids=sent
+                ) from error
+            # The first part carries the caller's name; the others are found as its children.
+            if len(sent) == 1:
+                self._bind_client_id(sent[0], command.client_order_id)
+        return sent
+
+    def cancel(self, vt_orderid: str) -> None:
+        """Ask the venue to cancel. Raises NotFound, Conflict (no longer active)."""
+        order = self._main_engine.get_order(vt_orderid)
+        if order is None:
+            raise NotFound(f"there is no order {vt_orderid}")
+        if not order.is_active():
+            raise Conflict(f"order {vt_orderid} is no longer active: {order.status.name}")
+        self._main_engine.cancel_order(order.create_cancel_request(), order.gateway_name)
+
+    def _convert(self, request: OrderRequest, gateway_name: str) -> list[OrderRequest]:
+        if request.offset is not Offset.CLOSE or request.exchange not in _CLOSE_TODAY_EXCHANGES:
+            return [request]
+        # VnPy changes the requests it splits.
+        parts: list[OrderRequest] = self._main_engine.convert_order_request(copy(request), gateway_name, False, False)
+        if not parts:
+            raise GatewayRefused(
+                f"there is not enough of an opposite position in {request.vt_symbol} to close {request.volume:g}"
+            )
+        return parts
+
+    def _send(self, request: OrderRequest, gateway_name: str) -> str:
+        with self._guard.capture_logs() as lines:
+            vt_orderid: str = self._main_engine.send_order(request, gateway_name)
+        if vt_orderid:
+            if vt_orderid.count(".") == 1:  # VnPy splits it there and would raise, after the order was sent
+                self._main_engine.update_order_request(request, vt_orderid, gateway_name)
+            return vt_orderid
+        refusal: Any = self._risk.take_refusal() if self._risk else None
+        raise refusal or GatewayRefused(_reason(lines) or f"gateway {gateway_name} took no order and gave no reason")
+
+
+def _reason(lines: list[str]) -> str:
+    """What was logged during the refused call, without MainEngine's own line about the request (its first)."""
+    return "; ".join(lines[1:])

@@ -1,0 +1,130 @@
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+from testkit.clock import FakeClock
+from vnpy.event import Event
+from vnpy.trader.constant import Direction, Exchange, Status
+from vnpy.trader.object import OrderData, TickData
+
+from vnpy_core.bus.bus import Bus
+from vnpy_core.bus.read_view import ReadView
+from vnpy_core.engine import bridge as bridge_module
+from vnpy_core.engine.bridge import EventBridge
+from vnpy_core.engine.event_engine import InterruptibleEventEngine
+from vnpy_core.kit.flow import CreditFlow
+
+
+@pytest.fixture
+async def world():
+    class World:
+        engine = InterruptibleEventEngine()
+        bus, view, flow = Bus(), ReadView(), CreditFlow()
+        bridge = EventBridge(
+            asyncio.get_running_loop(), bus, view, FakeClock(), flow, epoch="e1",
+            strategy_of=lambda vt_orderid, reference: reference or None,
+        )  # fmt: skip
+
+    World.detach = staticmethod(World.bridge.attach(World.engine))
+    World.messages = []
+    World.bus.subscribe(["*"], World.messages.append)
+    World.engine.start()
+    yield World
+    await asyncio.to_thread(World.engine.stop)
+
+
+def tick(symbol: str, price: float = 1.0) -> TickData:
+    return TickData(
+        gateway_name="P", symbol=symbol, exchange=Exchange.SHFE, last_price=price, datetime=datetime(2026, 1, 1, tzinfo=UTC)
+    )
+
+
+def order(number: int, status: Status = Status.NOTTRADED) -> OrderData:
+    return OrderData(
+        gateway_name="P", symbol="rb", exchange=Exchange.SHFE, orderid=str(number), status=status,
+        direction=Direction.LONG, volume=1, price=1, reference="s",
+    )  # fmt: skip
+
+
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def test_every_event_arrives_in_order_with_gapless_sequences(world):
+    for number in range(1000):
+        world.engine.put(Event("eTick.", tick("rb")))
+        world.engine.put(Event("eOrder.", order(number)))
+    await until(lambda: len(world.messages) == 2000)
+    ticks = [m.data.tick_seq for m in world.messages if m.topic == "tick.rb.SHFE"]
+    orders = [m for m in world.messages if m.topic == "order.updated"]
+    assert ticks == list(range(1, 1001))
+    assert [m.seq for m in orders] == [m.data.seq for m in orders] == list(range(1, 1001))
+    assert [m.data.orderid for m in orders] == [str(n) for n in range(1000)]
+    assert world.view.seq == 1000
+
+
+async def test_the_view_has_taken_in_an_event_before_subscribers_see_it(world):
+    seen = []
+    world.bus.subscribe(["order.updated"], lambda m: seen.append(world.view.order(m.key) is m.data))
+    world.engine.put(Event("eOrder.", order(1)))
+    await until(lambda: seen)
+    assert seen == [True]
+
+
+async def test_a_client_order_id_bound_before_the_event_is_on_the_order(world):
+    world.bridge.bind_client_id("P.7", "mine")
+    world.engine.put(Event("eOrder.", order(7)))
+    found = await world.view.wait_for_order("P.7", 5)
+    assert found.client_order_id == "mine"
+    assert world.view.order_by_client_id("mine") is found
+    assert found.strategy_name == "s"
+
+
+async def test_a_subscriber_that_raises_does_not_keep_events_from_the_others(world):
+    def raising(message):
+        raise RuntimeError("no")
+
+    seen = []
+    world.bus.subscribe(["order.updated"], raising)
+    world.bus.subscribe(["order.updated"], seen.append)
+    world.engine.put(Event("eOrder.", order(1)))
+    await until(lambda: seen)
+    assert world.bus.subscriber_errors == 1
+
+
+async def test_past_the_limit_ticks_are_conflated_per_symbol_and_orders_are_not(world, monkeypatch):
+    monkeypatch.setattr(bridge_module, "TICK_LIMIT", 10)
+    # The loop is kept busy, so nothing is published meanwhile.
+    for number in range(100):
+        for handler in world.engine._handlers["eOrder."]:
+            handler(Event("eOrder.", order(number)))
+        for symbol in ("rb", "ru"):
+            for handler in world.engine._handlers["eTick."]:
+                handler(Event("eTick.", tick(symbol, number)))
+    await world.bridge.flush()
+    orders = [m for m in world.messages if m.topic == "order.updated"]
+    last = {m.topic: m.data for m in world.messages if m.topic.startswith("tick.")}
+    assert len(orders) == 100
+    assert last["tick.rb.SHFE"].last_price == last["tick.ru.SHFE"].last_price == 99
+    ticks = [m.data.tick_seq for m in world.messages if m.topic == "tick.rb.SHFE"]
+    assert ticks == sorted(set(ticks))
+    assert world.bridge.ticks_conflated == 200 - len([m for m in world.messages if m.topic.startswith("tick.")]) > 0
+
+
+async def test_the_flow_is_held_while_the_loop_is_behind_and_released_after(world, monkeypatch):
+    monkeypatch.setattr(bridge_module, "HOLD_AT", 50)
+    for number in range(100):
+        for handler in world.engine._handlers["eTick."]:
+            handler(Event("eTick.", tick("rb", number)))
+    assert not world.flow.open
+    await world.bridge.flush()
+    assert world.flow.open
+
+
+async def test_after_detach_nothing_more_is_published(world):
+    world.detach()
+    world.engine.put(Event("eOrder.", order(1)))
+    await asyncio.sleep(0.05)
+    assert world.messages == []
