@@ -2,11 +2,11 @@ import asyncio
 from datetime import UTC, datetime
 
 import pytest
-from testkit.clock import FakeClock
 from vnpy.event import Event
 from vnpy.trader.constant import Direction, Exchange, Status
 from vnpy.trader.object import OrderData, TickData
 
+from testkit.clock import FakeClock
 from vnpy_core.bus.bus import Bus
 from vnpy_core.bus.read_view import ReadView
 from vnpy_core.engine import bridge as bridge_module
@@ -35,7 +35,11 @@ async def world():
 
 def tick(symbol: str, price: float = 1.0) -> TickData:
     return TickData(
-        gateway_name="P", symbol=symbol, exchange=Exchange.SHFE, last_price=price, datetime=datetime(2026, 1, 1, tzinfo=UTC)
+        gateway_name="P",
+        symbol=symbol,
+        exchange=Exchange.SHFE,
+        last_price=price,
+        datetime=datetime(2026, 1, 1, tzinfo=UTC),
     )
 
 

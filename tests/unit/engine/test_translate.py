@@ -20,7 +20,13 @@ def test_a_tick_keeps_every_field_and_its_time_is_utc():
         for level in range(1, 6)
     }
     data = TickData(
-        gateway_name="PAPER", symbol="ru1901", exchange=Exchange.SHFE, datetime=NIGHT, last_price=12000, volume=7, **levels
+        gateway_name="PAPER",
+        symbol="ru1901",
+        exchange=Exchange.SHFE,
+        datetime=NIGHT,
+        last_price=12000,
+        volume=7,
+        **levels,
     )
     tick = translate.tick(data, 5)
     assert tick.datetime == datetime(2018, 10, 12, 13, 0, 0, 500_000, tzinfo=UTC)

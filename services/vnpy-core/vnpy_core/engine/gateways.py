@@ -1,18 +1,38 @@
-"""The gateways of one MainEngine: their states, their settings and what they are subscribed to."""
+"""The gateways of one MainEngine: loaded, connected, watched, subscribed, closed."""
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import structlog
+from vnpy.trader.constant import Exchange
+from vnpy.trader.engine import MainEngine
+from vnpy.trader.object import SubscribeRequest
 
+from vnpy_core.bus import topics
+from vnpy_core.bus.read_view import ReadView
 from vnpy_core.domain.enums import GatewayState
-from vnpy_core.domain.errors import ConfigurationError, NotFound, describe
+from vnpy_core.domain.errors import ConfigurationError, Conflict, CoreError, GatewayNotConnected, NotFound, describe
 from vnpy_core.domain.events import Gateway
+from vnpy_core.engine.bridge import EventBridge
+from vnpy_core.engine.commands import CommandDoor
+from vnpy_core.engine.settings import GatewaySettings
 from vnpy_core.kit.files import write_atomic
+from vnpy_core.kit.tasks import BackgroundTasks
+from vnpy_core.ports.flow import Flow
+
+CONNECT_PATIENCE_S = 30.0
+"""How long a connect may go without a word before the gateway's state says so."""
+CLOSE_PATIENCE_S = 5.0
+
+_log = structlog.get_logger(__name__)
 
 
 def load_target(target: str) -> Any:
@@ -25,12 +45,11 @@ def load_target(target: str) -> Any:
 
 
 class GatewayRecord:
-    """What is known of one gateway. Loop thread; `gateway` is VnPy's object, None where its class did not load."""
+    """What is known of one gateway; `gateway` is VnPy's object, None where its class did not load."""
 
-    def __init__(self, name: str, gateway: Any, *, target: str = "", message: str = "") -> None:
+    def __init__(self, name: str, gateway: Any, *, message: str = "") -> None:
         self.name = name
         self.gateway = gateway
-        self.target = target
         self.state = GatewayState.DISCONNECTED if gateway is not None else GatewayState.FAILED
         self.message = message
         self.closed = False
@@ -54,84 +73,246 @@ class GatewayRecord:
         )
 
 
-class GatewayRegistry:
-    """All gateways by name. Loop thread."""
-
-    def __init__(self) -> None:
-        self._records: dict[str, GatewayRecord] = {}
-
-    def add(self, record: GatewayRecord) -> None:
-        """Take in a gateway."""
-        self._records[record.name] = record
-
-    def get(self, name: str) -> GatewayRecord:
-        """Raises NotFound."""
-        record = self._records.get(name)
-        if record is None:
-            known = ", ".join(self._records) or "none"
-            raise NotFound(f"there is no gateway {name}; there are: {known}")
-        return record
-
-    def find(self, name: str) -> GatewayRecord | None:
-        """The record, if there is one."""
-        return self._records.get(name)
-
-    def all(self) -> list[GatewayRecord]:
-        """In the order of configuration."""
-        return list(self._records.values())
-
-
-def connect_setting(gateway: Any, name: str, folders: list[Path], overrides: dict[str, Any]) -> dict[str, Any]:
-    """The gateway's defaults, under `connect_<name>.json` (later folders win), under `overrides`.
-
-    The file is VnPy's own, so a trader's existing configuration stays valid. Raises ConfigurationError when broken.
-    """
-    setting = dict(gateway.get_default_setting())
-    for folder in folders:
-        path = folder / f"connect_{name.lower()}.json"
-        if path.exists():
-            try:
-                setting |= json.loads(path.read_text(encoding="utf-8"))
-            except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
-                raise ConfigurationError(f"{path} is not a JSON object: {error}") from error
-    return setting | overrides
-
-
 class Subscriptions:
-    """`(vt_symbol, gateway_name)` pairs that outlive a restart, in a small JSON file. Loop thread."""
+    """`vt_symbol -> gateway_name`, outliving a restart in a small JSON file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._pairs: dict[str, str] = {}
+        self._gateways: dict[str, str] = {}
 
     def load(self) -> None:
         """Read the file. Raises ConfigurationError when it is broken."""
         if self._path.exists():
             try:
-                self._pairs = msgspec.json.decode(self._path.read_bytes(), type=dict[str, str])
+                self._gateways = msgspec.json.decode(self._path.read_bytes(), type=dict[str, str])
             except msgspec.DecodeError as error:
                 raise ConfigurationError(f"{self._path} is broken: {error}; remove it to start anew") from error
 
     def add(self, vt_symbol: str, gateway_name: str) -> None:
         """Remember."""
-        if self._pairs.get(vt_symbol) != gateway_name:
-            self._pairs[vt_symbol] = gateway_name
+        if self._gateways.get(vt_symbol) != gateway_name:
+            self._gateways[vt_symbol] = gateway_name
             self._save()
 
     def remove(self, vt_symbol: str) -> None:
         """Forget. Raises NotFound."""
-        if vt_symbol not in self._pairs:
+        if vt_symbol not in self._gateways:
             raise NotFound(f"{vt_symbol} is not subscribed")
-        del self._pairs[vt_symbol]
+        del self._gateways[vt_symbol]
         self._save()
 
     def all(self) -> list[tuple[str, str]]:
         """In order of subscription."""
-        return list(self._pairs.items())
+        return list(self._gateways.items())
 
     def of(self, gateway_name: str) -> list[str]:
         """The symbols of one gateway."""
-        return [vt_symbol for vt_symbol, name in self._pairs.items() if name == gateway_name]
+        return [vt_symbol for vt_symbol, name in self._gateways.items() if name == gateway_name]
 
     def _save(self) -> None:
-        write_atomic(self._path, msgspec.json.encode(self._pairs))
+        write_atomic(self._path, msgspec.json.encode(self._gateways))
+
+
+class Gateways:
+    """Loop thread only; the gateways' own calls run on the event thread, their blocking ones in workers.
+
+    VnPy says nowhere whether a gateway is connected. One of ours says so itself; of any other the first contract or
+    account is taken as the sign.
+    """
+
+    def __init__(
+        self,
+        main_engine: MainEngine,
+        *,
+        commands: CommandDoor,
+        bridge: EventBridge,
+        view: ReadView,
+        flow: Flow,
+        tasks: BackgroundTasks,
+        settings: dict[str, GatewaySettings],
+        setting_folders: list[Path],
+        subscriptions: Subscriptions,
+        on_connected: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`setting_folders` may hold `connect_<name>.json`, later ones winning; `on_connected` starts strategies."""
+        self._main_engine = main_engine
+        self._commands = commands
+        self._bridge = bridge
+        self._view = view
+        self._flow = flow
+        self._tasks = tasks
+        self._settings = settings
+        self._setting_folders = setting_folders
+        self.subscriptions = subscriptions
+        self._on_connected = on_connected
+        self._records: dict[str, GatewayRecord] = {}
+
+    def load(self) -> None:
+        """Make the configured gateways; one that fails is kept as FAILED with the reason."""
+        for name, settings in self._settings.items():
+            if not settings.enabled:
+                continue
+            try:
+                record = GatewayRecord(name, self._main_engine.add_gateway(load_target(settings.class_), name))
+                self._bind_flow(record)
+            except Exception as error:  # noqa: BLE001 - a guarded door: a broken gateway must not end the start
+                record = GatewayRecord(name, None, message=describe(error))
+                _log.exception("a gateway could not be loaded; the service starts without it", gateway_name=name)
+            self._records[name] = record
+            self._publish(record)
+
+    def adopt(self) -> None:
+        """Take over the gateways of a running MainEngine; those with contracts count as connected."""
+        for name, gateway in self._main_engine.gateways.items():
+            record = self._records[name] = GatewayRecord(name, gateway)
+            offers = any(name in offered for offered in self._view.contracts.values())
+            self._set_state(record, GatewayState.CONNECTED if offers else GatewayState.DISCONNECTED)
+
+    async def auto_connect(self) -> None:
+        """Connect those that are configured to; failures are logged and shown."""
+        for name, settings in self._settings.items():
+            if settings.enabled and settings.auto_connect:
+                try:
+                    await self.connect(name, {})
+                except CoreError as error:
+                    _log.error("a gateway could not be connected", gateway_name=name, detail=error.detail)
+
+    def all(self) -> list[Gateway]:
+        """Every gateway's state, in the order of configuration."""
+        return [record.as_event() for record in self._records.values()]
+
+    def is_connected(self, name: str) -> bool:
+        """Whether orders may go there now."""
+        record = self._records.get(name)
+        if record is None:
+            return False
+        if record.state is GatewayState.CONNECTED and record.reports_connection() and not record.gateway.connected:
+            self._set_state(record, GatewayState.DISCONNECTED, "the connection was lost")
+        return record.state is GatewayState.CONNECTED
+
+    def require_connected(self, name: str) -> None:
+        """Raises NotFound, GatewayNotConnected."""
+        record = self._get(name)
+        if not self.is_connected(name):
+            raise GatewayNotConnected(f"gateway {name} is {record.state.lower()}; connect it first")
+
+    async def connect(self, name: str, setting: dict[str, Any]) -> None:
+        """Start connecting. Raises NotFound, Conflict, ConfigurationError (its settings file is broken)."""
+        record = self._get(name)
+        if self.is_connected(name) or record.state is GatewayState.CONNECTING:
+            raise Conflict(f"gateway {name} is {record.state.lower()} already")
+        if record.gateway is None:
+            raise Conflict(f"gateway {name} did not load: {record.message}")
+        merged = self._connect_setting(record, setting)
+        self._set_state(record, GatewayState.CONNECTING)
+        self._tasks.spawn(self._connect(record, merged), f"connect {name}")
+
+    async def disconnect(self, name: str) -> None:
+        """Close the connection. Raises NotFound, Conflict (not connected)."""
+        record = self._get(name)
+        if record.state not in (GatewayState.CONNECTED, GatewayState.CONNECTING):
+            raise Conflict(f"gateway {name} is not connected")
+        await self._close(record)
+
+    async def close(self) -> None:
+        """Close every gateway, once each, 5 s at most each."""
+        for record in self._records.values():
+            if record.gateway is not None and not record.closed:
+                await self._close(record)
+
+    async def subscribe(self, vt_symbol: str, gateway_name: str) -> None:
+        """Subscribe and remember. Raises NotFound, GatewayNotConnected."""
+        self.require_connected(gateway_name)
+        if gateway_name not in self._view.contracts.get(vt_symbol, {}):
+            raise NotFound(f"gateway {gateway_name} has no contract {vt_symbol}")
+        await self._commands.run(partial(self._subscribe, vt_symbol, gateway_name))
+        self.subscriptions.add(vt_symbol, gateway_name)
+
+    def on_sign_of_life(self, name: str) -> None:
+        """A contract or an account of this gateway arrived."""
+        record = self._records.get(name)
+        if record is None or record.closed or record.reports_connection():
+            return
+        if record.state is not GatewayState.CONNECTED:
+            self._set_state(record, GatewayState.CONNECTED)
+            self._tasks.spawn(self._go_on(record), f"go on after connecting {name}")
+
+    def _connect_setting(self, record: GatewayRecord, overrides: dict[str, Any]) -> dict[str, Any]:
+        setting = dict(record.gateway.get_default_setting())
+        for folder in self._setting_folders:
+            path = folder / f"connect_{record.name.lower()}.json"
+            if path.exists():
+                try:
+                    setting |= json.loads(path.read_text(encoding="utf-8"))
+                except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
+                    raise ConfigurationError(f"{path} is not a JSON object: {error}") from error
+        configured = self._settings.get(record.name)
+        return setting | (configured.setting if configured else {}) | overrides
+
+    async def _connect(self, record: GatewayRecord, setting: dict[str, Any]) -> None:
+        try:
+            if record.closed:
+                await self._renew(record)
+            await asyncio.to_thread(self._main_engine.connect, setting, record.name)
+        except Exception as error:  # noqa: BLE001 - a guarded door: a gateway may raise anything
+            _log.error("a gateway could not be connected", gateway_name=record.name, detail=describe(error))
+            self._set_state(record, GatewayState.FAILED, describe(error))
+            return
+        # Behind all events that the gateway has put so far.
+        await self._commands.run(lambda: None, deadline_s=CONNECT_PATIENCE_S)
+        await self._bridge.flush()
+        if record.reports_connection():
+            self._set_state(record, GatewayState.CONNECTED if record.gateway.connected else GatewayState.FAILED)
+            if record.gateway.connected:
+                await self._go_on(record)
+            return
+        await asyncio.sleep(CONNECT_PATIENCE_S)
+        if record.state is GatewayState.CONNECTING:
+            silence = f"no contract or account arrived within {CONNECT_PATIENCE_S:g} s; see its log lines"
+            self._set_state(record, GatewayState.CONNECTING, silence)
+
+    async def _go_on(self, record: GatewayRecord) -> None:
+        """What follows a connection: subscriptions, strategies, and the market where it waits for us."""
+        for vt_symbol in self.subscriptions.of(record.name):
+            if record.name in self._view.contracts.get(vt_symbol, {}):
+                await self._commands.run(partial(self._subscribe, vt_symbol, record.name))
+        await self._on_connected()
+        if hasattr(record.gateway, "open_market"):
+            await asyncio.to_thread(record.gateway.open_market)
+
+    async def _renew(self, record: GatewayRecord) -> None:
+        """A fresh gateway in place of the closed one."""
+        add = partial(self._main_engine.add_gateway, type(record.gateway), record.name)
+        record.gateway = await self._commands.run(add, deadline_s=10)
+        record.closed = False
+        self._bind_flow(record)
+
+    async def _close(self, record: GatewayRecord) -> None:
+        record.closed = True
+        self._set_state(record, GatewayState.DISCONNECTED)
+        try:
+            await asyncio.wait_for(asyncio.to_thread(record.gateway.close), CLOSE_PATIENCE_S)
+        except Exception as error:  # noqa: BLE001 - a guarded door: a gateway may raise anything
+            record.message = f"close failed: {describe(error)}"
+            _log.error("a gateway did not close well", gateway_name=record.name, detail=record.message)
+
+    def _bind_flow(self, record: GatewayRecord) -> None:
+        if hasattr(record.gateway, "bind_flow"):
+            record.gateway.bind_flow(self._flow)
+
+    def _subscribe(self, vt_symbol: str, gateway_name: str) -> None:
+        symbol, _, exchange = vt_symbol.rpartition(".")
+        self._main_engine.subscribe(SubscribeRequest(symbol=symbol, exchange=Exchange(exchange)), gateway_name)
+
+    def _get(self, name: str) -> GatewayRecord:
+        record = self._records.get(name)
+        if record is None:
+            raise NotFound(f"there is no gateway {name}; there are: {', '.join(self._records) or 'none'}")
+        return record
+
+    def _set_state(self, record: GatewayRecord, state: GatewayState, message: str = "") -> None:
+        record.state, record.message = state, message
+        self._publish(record)
+
+    def _publish(self, record: GatewayRecord) -> None:
+        self._bridge.emit(topics.GATEWAY_UPDATED, record.name, record.as_event())

@@ -1,0 +1,326 @@
+"""The host with a real MainEngine, the real apps and odd gateways."""
+
+import asyncio
+import threading
+
+import pytest
+
+from vnpy_core.domain.commands import SubmitOrder
+from vnpy_core.domain.enums import Direction, GatewayState, Offset, OrderType, Status
+from vnpy_core.domain.errors import (
+    ConfigurationError,
+    Conflict,
+    GatewayNotConnected,
+    GatewayRefused,
+    NotFound,
+    OutcomeUnknown,
+    Overloaded,
+    RiskDenied,
+)
+from vnpy_core.engine.settings import AppSettings, GatewaySettings, StrategySettings, default_apps
+
+
+def gateway(name: str, *, auto_connect: bool = True, **settings) -> GatewaySettings:
+    return GatewaySettings(class_=f"testkit.gateways:{name}", auto_connect=auto_connect, **settings)
+
+
+def order(gateway_name: str = "P", **changes) -> SubmitOrder:
+    fields = {
+        "client_order_id": "c1", "gateway_name": gateway_name, "symbol": "rb2701", "exchange": "SHFE",
+        "direction": Direction.LONG, "offset": Offset.OPEN, "type": OrderType.LIMIT, "volume": 1.0, "price": 3000.0,
+    }  # fmt: skip
+    return SubmitOrder(**{**fields, **changes})
+
+
+async def until(condition, seconds: float = 5):
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def connected(host, name: str = "P"):
+    await until(lambda: {g.gateway_name: g.state for g in host.gateways()}[name] is GatewayState.CONNECTED)
+
+
+async def test_all_apps_load_and_the_engine_is_alive(run_host):
+    async with run_host() as host:
+        status = host.status()
+        assert status.apps == dict.fromkeys(["CtaStrategy", "AlgoTrading", "DataManager", "RiskManager"], "loaded")
+        assert status.alive
+
+
+async def test_the_first_contract_shows_that_a_plain_gateway_is_connected(run_host):
+    async with run_host(gateways={"P": gateway("PlainGateway")}) as host:
+        await connected(host)
+        assert sorted(host.view.contracts) == ["rb2701.SHFE", "ru2701.SHFE"]
+        states = [m.data.state for m in host.messages if m.topic == "gateway.updated"]
+        assert states == ["DISCONNECTED", "CONNECTING", "CONNECTED"]
+
+
+async def test_a_read_right_after_the_answer_finds_the_order(run_host):
+    async with run_host(gateways={"P": gateway("PlainGateway")}) as host:
+        await connected(host)
+        submitted = await host.submit_order(order())
+        assert submitted.order.status is Status.NOTTRADED
+        assert submitted.order.client_order_id == "c1"
+        assert host.view.order(submitted.order.vt_orderid) == submitted.order
+        await host.cancel_order(submitted.order.vt_orderid)
+        await until(lambda: host.view.order(submitted.order.vt_orderid).status is Status.CANCELLED)
+        with pytest.raises(Conflict, match="CANCELLED"):
+            await host.cancel_order(submitted.order.vt_orderid)
+
+
+async def test_a_denial_by_risk_manager_names_the_rule_and_the_reason(run_host):
+    async with run_host(gateways={"P": gateway("PlainGateway")}) as host:
+        await connected(host)
+        with pytest.raises(RiskDenied, match="501") as denied:
+            await host.submit_order(order(volume=501.0))
+        assert denied.value.extra["rule"] == "OrderSizeRule"
+        assert denied.value.extra["limit"]["order_volume_limit"] == 500
+        await until(lambda: any(m.topic == "risk.event" and m.data.kind == "DENIED" for m in host.messages))
+        assert (await host.submit_order(order(client_order_id="c2"))).order.is_active
+
+
+async def test_a_rule_that_raises_refuses_the_order(run_host):
+    async with run_host(gateways={"P": gateway("PlainGateway")}) as host:
+        await connected(host)
+        rule = next(iter(host.main_engine.engines["RiskManager"].rules.values()))
+
+        class Broken:
+            active, name, parameters = True, "x", {}
+
+            def check_allowed(self, request, gateway_name):
+                raise ZeroDivisionError("oops")
+
+        host.main_engine.engines["RiskManager"].rules[rule.name] = Broken()
+        with pytest.raises(RiskDenied, match="ZeroDivisionError: oops"):
+            await host.submit_order(order())
+
+
+async def test_a_gateway_that_takes_no_order_is_quoted(run_host):
+    async with run_host(gateways={"P": gateway("RefusingGateway")}) as host:
+        await connected(host)
+        with pytest.raises(GatewayRefused, match="market is closed"):
+            await host.submit_order(order())
+
+
+async def test_an_order_without_a_word_from_the_venue_has_an_unknown_outcome(run_host):
+    async with run_host(gateways={"P": gateway("MuteGateway")}, engine={"order_answer_s": 0.05}) as host:
+        await connected(host)
+        with pytest.raises(OutcomeUnknown) as unknown:
+            await host.submit_order(order())
+        assert unknown.value.extra == {"client_order_id": "c1", "vt_orderid": "P.77"}
+
+
+async def test_orders_are_refused_without_a_connection_and_for_unknown_gateways(run_host):
+    async with run_host(gateways={"P": gateway("PlainGateway", auto_connect=False)}) as host:
+        with pytest.raises(GatewayNotConnected):
+            await host.submit_order(order())
+        with pytest.raises(NotFound, match="no gateway Q"):
+            await host.submit_order(order("Q"))
+        with pytest.raises(NotFound):
+            await host.cancel_order("P.1")
+
+
+async def test_a_second_connect_is_refused_and_a_connect_after_disconnect_gets_a_fresh_gateway(run_host):
+    async with run_host(gateways={"P": gateway("PlainGateway")}) as host:
+        await connected(host)
+        with pytest.raises(Conflict):
+            await host.connect("P", {})
+        first = host.main_engine.gateways["P"]
+        await host.disconnect("P")
+        assert first.closed == 1
+        with pytest.raises(Conflict):
+            await host.disconnect("P")
+        with pytest.raises(GatewayNotConnected):
+            await host.submit_order(order())
+        await host.connect("P", {"user": "me"})
+        await connected(host)
+        second = host.main_engine.gateways["P"]
+        assert second is not first
+        assert second.settings == [{"user": "me", "password": ""}]
+        assert (await host.submit_order(order())).order.is_active
+
+
+async def test_connect_settings_come_from_vnpys_own_file_under_those_of_the_service(run_host, vnpy_home):
+    path = vnpy_home / ".vntrader" / "connect_p.json"
+    path.write_text('{"user": "file", "password": "file"}')
+    try:
+        async with run_host(gateways={"P": gateway("PlainGateway", setting={"user": "toml"})}) as host:
+            await connected(host)
+            assert host.main_engine.gateways["P"].settings == [{"user": "toml", "password": "file"}]
+            await host.disconnect("P")
+            path.write_text('{"user": ')
+            with pytest.raises(ConfigurationError, match="connect_p.json"):
+                await host.connect("P", {})
+    finally:
+        path.unlink()
+
+
+async def test_gateways_that_fail_to_load_or_connect_are_shown_and_the_others_work(run_host):
+    gateways = {
+        "GONE": GatewaySettings(class_="no_such_module:Gateway", auto_connect=True),
+        "BAD": gateway("UnloadableGateway"),
+        "DOWN": gateway("RaisingGateway"),
+        "P": gateway("PlainGateway"),
+    }
+    async with run_host(gateways=gateways) as host:
+        await connected(host)
+        await until(lambda: {g.gateway_name: g.state for g in host.gateways()}["DOWN"] is GatewayState.FAILED)
+        messages = {g.gateway_name: g.message for g in host.gateways()}
+        assert "no_such_module" in messages["GONE"]
+        assert "the broker's library is missing" in messages["BAD"]
+        assert "no route to the broker" in messages["DOWN"]
+        assert (await host.submit_order(order())).order.is_active
+
+
+async def test_subscriptions_are_remembered_across_restarts(run_host):
+    gateways = {"P": gateway("PlainGateway")}
+    async with run_host(gateways=gateways) as host:
+        await connected(host)
+        await host.subscribe("rb2701.SHFE", "P")
+        await host.subscribe("ru2701.SHFE", "P")
+        await host.unsubscribe("ru2701.SHFE")
+        with pytest.raises(NotFound):
+            await host.subscribe("xx.SHFE", "P")
+        with pytest.raises(NotFound):
+            await host.unsubscribe("ru2701.SHFE")
+    async with run_host(gateways=gateways) as host:
+        await until(lambda: host.main_engine.gateways["P"].subscribed == ["rb2701.SHFE"])
+        assert host.subscriptions() == [("rb2701.SHFE", "P")]
+
+
+async def test_a_broken_optional_app_is_left_out_with_its_error(run_host):
+    apps = {**default_apps(), "Broken": AppSettings(class_="testkit.gateways:PlainGateway")}
+    async with run_host(apps=apps, gateways={"P": gateway("PlainGateway")}) as host:
+        await connected(host)
+        assert host.status().apps["Broken"] != "loaded"
+        assert (await host.submit_order(order())).order.is_active
+
+
+async def test_a_broken_risk_rule_refuses_the_start(run_host, vnpy_home):
+    rules = vnpy_home / "rules"
+    rules.mkdir()
+    (rules / "broken_rule.py").write_text("raise ValueError('broken rule')\n")
+    try:
+        with pytest.raises(ConfigurationError, match="RiskManager"):
+            async with run_host():
+                raise AssertionError("started without risk control")
+    finally:
+        (rules / "broken_rule.py").unlink()
+        for left in sorted(rules.rglob("*"), reverse=True):
+            left.rmdir() if left.is_dir() else left.unlink()
+        rules.rmdir()
+
+
+async def test_a_stuck_event_thread_refuses_commands_in_time(run_host):
+    async with run_host(gateways={"P": gateway("PlainGateway")}, engine={"command_deadline_s": 0.1}) as host:
+        await connected(host)
+        release = threading.Event()
+        host.main_engine.event_engine.register("eX", lambda event: release.wait(10))
+        from vnpy.event import Event
+
+        host.main_engine.event_engine.put(Event("eX"))
+        with pytest.raises(Overloaded):
+            await host.submit_order(order())
+        release.set()
+        await until(lambda: host.status().queue_length == 0)
+        assert host.main_engine.gateways["P"].orders == {}
+
+
+async def test_stop_cancels_active_orders_and_publishes_their_end(run_host):
+    async with run_host(gateways={"P": gateway("PlainGateway")}) as host:
+        await connected(host)
+        submitted = await host.submit_order(order())
+    last = [m.data for m in host.messages if m.topic == "order.updated"][-1]
+    assert (last.vt_orderid, last.status) == (submitted.order.vt_orderid, Status.CANCELLED)
+    assert host.main_engine.gateways["P"].closed == 1
+    assert not host.main_engine.event_engine._thread.is_alive()
+    with pytest.raises(Overloaded, match="stopping"):
+        await host.submit_order(order())
+
+
+def strategy(class_name: str, **settings) -> StrategySettings:
+    return StrategySettings(class_name=class_name, vt_symbol="rb2701.SHFE", auto_start=True, **settings)
+
+
+async def running(host, name: str):
+    await until(lambda: name in host._cta.engine.strategies and host._cta.engine.strategies[name].trading)
+
+
+async def test_strategies_that_fail_in_a_callback_are_stopped_and_the_others_go_on(run_host):
+    strategies = {
+        "init": strategy("RaisingOnInitStrategy"),
+        "start": strategy("RaisingOnStartStrategy"),
+        "tick": strategy("RaisingOnTickStrategy"),
+        "exit": strategy("ExitingStrategy"),
+        "undeclared": strategy("UndeclaredParameterStrategy"),
+        "nowhere": strategy("NoSuchStrategy"),
+        "unsavable": strategy("UnsavableVariableStrategy"),
+        "quiet": strategy("QuietStrategy"),
+    }
+    async with run_host(gateways={"P": gateway("PlainGateway")}, strategies=strategies) as host:
+        await connected(host)
+        await running(host, "quiet")
+        engine, plain = host._cta.engine, host.main_engine.gateways["P"]
+        assert {"undeclared", "nowhere"}.isdisjoint(engine.strategies)
+        plain.tick()
+        await until(lambda: plain.orders)
+        plain.tick()
+        await until(lambda: {"init", "start", "tick", "exit"} <= host._cta.failures.keys())
+        await until(lambda: all(not o.is_active for o in host.view.orders()) and list(host.view.orders()))
+        for name in ("init", "start", "tick", "exit"):
+            assert (engine.strategies[name].inited, engine.strategies[name].trading) == (False, False), name
+        assert "no tick today" in host._cta.failures["tick"]
+        [rested] = host.view.orders()
+        assert (rested.strategy_name, rested.status) == ("tick", Status.CANCELLED)
+        before = engine.strategies["quiet"].ticks
+        plain.tick()
+        await until(lambda: engine.strategies["quiet"].ticks > before)
+        assert "broken_file" in host._cta.load_errors[0]
+    assert host.status().handler_errors == 0
+
+
+async def test_attaching_serves_a_running_engine_and_leaves_it_as_it_was(run_host, vnpy_home):
+    from vnpy.event import EventEngine
+    from vnpy.trader.engine import MainEngine
+    from vnpy_ctastrategy import CtaStrategyApp
+    from vnpy_riskmanager import RiskManagerApp
+
+    from testkit.gateways import PlainGateway
+
+    main_engine = MainEngine(EventEngine())
+    try:
+        main_engine.add_gateway(PlainGateway, "P")
+        for app in (RiskManagerApp, CtaStrategyApp):
+            main_engine.add_app(app)
+        main_engine.connect({}, "P")
+        await until(lambda: main_engine.get_contract("rb2701.SHFE"))
+        mine = main_engine.event_engine
+        before = {name: getattr(o, name) for o, name in _wrapped(main_engine)}
+        handlers = {k: list(v) for k, v in mine._handlers.items() if v}
+        async with run_host(main_engine=main_engine) as host:
+            await connected(host)
+            submitted = await host.submit_order(order())
+            assert submitted.order.is_active
+            with pytest.raises(RiskDenied):
+                await host.submit_order(order(volume=501.0))
+        assert {name: getattr(o, name) for o, name in _wrapped(main_engine)} == before
+        assert {k: list(v) for k, v in mine._handlers.items() if v} == handlers
+        assert mine._thread.is_alive()
+        assert main_engine.get_order(submitted.order.vt_orderid).is_active()
+        assert main_engine.gateways["P"].closed == 0
+    finally:
+        main_engine.close()
+
+
+def _wrapped(main_engine):
+    risk, cta = main_engine.engines["RiskManager"], main_engine.engines["CtaStrategy"]
+    names = [(main_engine.event_engine, n) for n in ("put", "_process", "stop")]
+    return [
+        *names,
+        (risk, "check_allowed"),
+        (risk, "write_log"),
+        (cta, "call_strategy_func"),
+        (main_engine, "send_order"),
+    ]
