@@ -162,8 +162,10 @@ class Gateways:
             self._publish(record)
 
     def adopt(self) -> None:
-        """Take over the gateways of a running MainEngine; those with contracts count as connected."""
-        for name, gateway in self._main_engine.gateways.items():
+        """Take over the gateways of a running MainEngine; those with contracts count as connected. Repeatable."""
+        for name, gateway in list(self._main_engine.gateways.items()):
+            if name in self._records:
+                continue
             record = self._records[name] = GatewayRecord(name, gateway)
             offers = any(name in offered for offered in self._view.contracts.values())
             self._set_state(record, GatewayState.CONNECTED if offers else GatewayState.DISCONNECTED)

@@ -17,7 +17,7 @@ from vnpy_core.bus.bus import Bus
 from vnpy_core.bus.message import Message
 from vnpy_core.bus.read_view import ReadView
 from vnpy_core.domain.commands import SubmitOrder, SubmittedOrder
-from vnpy_core.domain.errors import ConfigurationError, CoreError, OutcomeUnknown, Overloaded, describe
+from vnpy_core.domain.errors import ConfigurationError, CoreError, OutcomeUnknown, Overloaded, RiskDenied, describe
 from vnpy_core.domain.events import Account, Contract, Gateway
 from vnpy_core.engine.apps.algo import AlgoFacade
 from vnpy_core.engine.apps.cta import CtaFacade
@@ -37,6 +37,7 @@ from vnpy_core.ports.flow import Flow
 
 BACKLOG_LIMIT = 100_000
 """Messages waiting for the loop past which new orders are refused: orders and trades are never dropped."""
+ADOPT_INTERVAL_S = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -120,11 +121,12 @@ class EngineHost:
         except ConfigurationError:
             await self.stop()
             raise
-        self._desk = OrderDesk(self.main_engine, self._guard, self._risk, self._bridge.bind_client_id)
+        self._desk = OrderDesk(self.main_engine, self._guard, self._take_refusal, self._bridge.bind_client_id)
         if self._attached:
             await self._commands.run(lambda: self._bridge.seed(self.main_engine), deadline_s=30)
             await self._bridge.flush()
             self._gateways.adopt()
+            self._tasks.spawn(self._keep_adopting(), "adopt what the host adds")
         else:
             self._gateways.load()
         await self._add_strategies()
@@ -230,17 +232,25 @@ class EngineHost:
                     self._apps[name] = describe(error)
                     _log.exception("an app could not be initialised", app=name)
 
+    async def _keep_adopting(self) -> None:
+        """A run.py may add apps and gateways after us."""
+        while True:
+            await asyncio.sleep(ADOPT_INTERVAL_S)
+            self._apps = dict.fromkeys(self.main_engine.apps, "loaded")
+            self._install_facades()
+            self._gateways.adopt()
+
     def _install_facades(self) -> None:
         engines, event_engine = self.main_engine.engines, self.main_engine.event_engine
-        if "RiskManager" in engines:
+        if self._risk is None and "RiskManager" in engines:
             self._risk = RiskFacade(engines["RiskManager"], event_engine, self._bridge.emit_risk)
             self._risk.install()
             self._undo.append(self._risk.uninstall)
-        if "CtaStrategy" in engines:
+        if self._cta is None and "CtaStrategy" in engines:
             self._cta = CtaFacade(self.main_engine, event_engine, self._guard, self._commands, self._bridge.emit)
             self._cta.install()
             self._undo.append(self._cta.uninstall)
-        if "AlgoTrading" in engines:
+        if self._algo is None and "AlgoTrading" in engines:
             self._algo = AlgoFacade(self.main_engine, event_engine, self._commands, self._bridge.emit)
             self._algo.install()
             self._undo.append(self._algo.uninstall)
@@ -286,6 +296,9 @@ class EngineHost:
 
     def _strategy_of(self, vt_orderid: str, reference: str) -> str | None:
         return self._cta.strategy_of(vt_orderid, reference) if self._cta else None
+
+    def _take_refusal(self) -> RiskDenied | None:
+        return self._risk.take_refusal() if self._risk else None
 
     def _refuse_when_stopping(self) -> None:
         if self._stopping:

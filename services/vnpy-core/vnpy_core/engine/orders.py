@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
-from typing import Any
 
 from vnpy.trader.constant import Direction, Exchange, Offset, OrderType
 from vnpy.trader.engine import MainEngine
 from vnpy.trader.object import OrderRequest
 
 from vnpy_core.domain.commands import SubmitOrder
-from vnpy_core.domain.errors import Conflict, CoreError, GatewayRefused, NotFound, OutcomeUnknown
-from vnpy_core.engine.apps.risk import RiskFacade
+from vnpy_core.domain.errors import Conflict, CoreError, GatewayRefused, NotFound, OutcomeUnknown, RiskDenied
 from vnpy_core.engine.event_engine import EventGuard
 
 _CLOSE_TODAY_EXCHANGES = (Exchange.SHFE, Exchange.INE)
@@ -25,12 +23,12 @@ class OrderDesk:
         self,
         main_engine: MainEngine,
         guard: EventGuard,
-        risk: RiskFacade | None,
+        take_refusal: Callable[[], RiskDenied | None],
         bind_client_id: Callable[[str, str], None],
     ) -> None:
         self._main_engine = main_engine
         self._guard = guard
-        self._risk = risk
+        self._take_refusal = take_refusal
         self._bind_client_id = bind_client_id
 
     def submit(self, command: SubmitOrder) -> list[str]:
@@ -90,8 +88,9 @@ class OrderDesk:
             if vt_orderid.count(".") == 1:  # VnPy splits it there and would raise, after the order was sent
                 self._main_engine.update_order_request(request, vt_orderid, gateway_name)
             return vt_orderid
-        refusal: Any = self._risk.take_refusal() if self._risk else None
-        raise refusal or GatewayRefused(_reason(lines) or f"gateway {gateway_name} took no order and gave no reason")
+        raise self._take_refusal() or GatewayRefused(
+            _reason(lines) or f"gateway {gateway_name} took no order and gave no reason"
+        )
 
 
 def _reason(lines: list[str]) -> str:

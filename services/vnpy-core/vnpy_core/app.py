@@ -1,0 +1,193 @@
+"""The composition root: the one place where the world is built and its rooms are introduced to each other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from vnpy_core import __version__
+from vnpy_core.bus.bus import Bus
+from vnpy_core.bus.message import Message
+from vnpy_core.bus.read_view import ReadView
+from vnpy_core.domain.errors import ConfigurationError
+from vnpy_core.domain.events import Log
+from vnpy_core.features.auth import endpoints as auth_endpoints
+from vnpy_core.features.streaming import endpoints as streaming_endpoints
+from vnpy_core.features.streaming.server import UVICORN_SETTINGS
+from vnpy_core.features.streaming.service import StreamingService
+from vnpy_core.features.system import endpoints as system_endpoints
+from vnpy_core.features.system.service import LOG_TOPICS, SystemService
+from vnpy_core.features.trading import endpoints as trading_endpoints
+from vnpy_core.features.trading.service import TradingService
+from vnpy_core.kit.clock import SystemClock
+from vnpy_core.kit.flow import CreditFlow
+from vnpy_core.kit.lock import DataFolderLock, FolderInUse
+from vnpy_core.settings import Settings
+
+if TYPE_CHECKING:
+    from vnpy.trader.engine import MainEngine
+
+Announce = Callable[[str], None]
+
+_log = structlog.get_logger(__name__)
+_vnpy_log = structlog.get_logger("vnpy")
+
+
+def build_api(settings: Settings) -> FastAPI:
+    """All routes and the HTTP toolkit, without an engine behind them: enough for the OpenAPI document."""
+    api = FastAPI(title="VnPy Core Service", version=__version__, docs_url="/docs", redoc_url=None)
+    for endpoints in (auth_endpoints, trading_endpoints, system_endpoints, streaming_endpoints):
+        api.include_router(endpoints.router)
+    return api
+
+
+class Service:
+    """One running service: the engine host and what answers for it. Loop thread only, but for `request_stop`."""
+
+    def __init__(self, settings: Settings, *, main_engine: MainEngine | None = None) -> None:
+        """`main_engine`: serve this running engine (plugin) instead of one of our own."""
+        from vnpy_core.engine.host import EngineHost, HostSettings
+
+        self._settings = settings
+        self._clock = SystemClock()
+        self._bus = Bus()
+        self._view = ReadView()
+        flow = CreditFlow()
+        epoch = secrets.token_hex(4)
+        self.engine = EngineHost(
+            HostSettings(
+                data=settings.paths.data,
+                engine=settings.engine,
+                apps=settings.apps,
+                gateways=settings.gateways,
+                strategies=settings.strategies,
+                config_folder=settings.paths.config,
+            ),
+            bus=self._bus,
+            view=self._view,
+            clock=self._clock,
+            flow=flow,
+            epoch=epoch,
+            main_engine=main_engine,
+        )
+        self._streaming = StreamingService(
+            self._bus, self._view, flow, self._clock, epoch=epoch, settings=settings.streaming
+        )
+        self.api = build_api(settings)
+        self._stop_requested = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    async def start(self) -> None:
+        """Start the engine, then what serves it. Raises ConfigurationError."""
+        system = SystemService(self.engine, self._view, self._clock, sessions=lambda: self._streaming.status().sessions)
+        self._bus.subscribe(LOG_TOPICS, system.keep_log)
+        self._bus.subscribe(LOG_TOPICS, _write_vnpy_log)
+        self._streaming.start()
+        await self.engine.start()
+        state = self.api.state
+        state.trading = TradingService(self.engine, self._view, self._clock)
+        state.system = system
+        state.streaming = self._streaming
+
+    async def stop(self) -> None:
+        """Bring trading to rest, tell the clients, close. The API answers until trading has come to rest."""
+        await self.engine.stop()
+        await self._streaming.close()
+
+    async def run(self, listener: socket.socket, *, on_ready: Announce) -> None:
+        """Serve on `listener` until `request_stop`; `on_ready` gets the address once requests are answered."""
+        server = _Server(uvicorn.Config(self.api, log_config=None, lifespan="off", **UVICORN_SETTINGS))
+        try:
+            await self.start()
+            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
+                await asyncio.sleep(0.01)
+            on_ready(address(listener))
+            await self._stop_requested.wait()
+        finally:
+            await self.stop()
+            server.should_exit = True
+        await serving
+
+    def request_stop(self) -> None:
+        """End `run`. Any thread, once or again."""
+        self._loop.call_soon_threadsafe(self._stop_requested.set)
+
+
+def serve(settings: Settings, *, on_ready: Announce = lambda address: None) -> None:
+    """Run the service in this process until SIGTERM or SIGINT; prepares VnPy's home, so once a process.
+
+    Raises ConfigurationError: wrong configuration, port or data folder in use, risk control that does not load.
+    """
+    from vnpy_core.engine.home import prepare_home
+
+    lock = DataFolderLock(settings.paths.data)
+    try:
+        lock.acquire()
+    except FolderInUse as error:
+        raise ConfigurationError(str(error)) from error
+    with lock, listen(settings) as listener:
+        prepare_home(
+            settings.paths.data,
+            settings.paths.strategies,
+            config_folder=settings.paths.config,
+            language=settings.engine.language,
+        )
+        uvicorn_loop = uvicorn.Config(lambda: None, loop="auto").get_loop_factory()
+        with asyncio.Runner(loop_factory=uvicorn_loop) as runner:
+            runner.run(_run_until_signal(settings, listener, on_ready))
+
+
+async def _run_until_signal(settings: Settings, listener: socket.socket, on_ready: Announce) -> None:
+    service = Service(settings)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, service.request_stop)
+    await service.run(listener, on_ready=on_ready)
+
+
+@contextmanager
+def listen(settings: Settings) -> Iterator[socket.socket]:
+    """The service's socket, taken before anything slow starts. Raises ConfigurationError when it cannot be had."""
+    family = socket.AF_INET6 if ":" in settings.server.host else socket.AF_INET
+    with contextlib.closing(socket.socket(family, socket.SOCK_STREAM)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.server.host, settings.server.port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot listen on {settings.server.host}:{settings.server.port}: {error.strerror}; "
+                "stop what uses it or set server.port"
+            ) from error
+        yield listener
+
+
+def address(listener: socket.socket) -> str:
+    """The URL of a bound socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: trading comes to rest before the sockets close."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _write_vnpy_log(message: Message) -> None:
+    log = message.data
+    assert isinstance(log, Log)
+    write = getattr(_vnpy_log, log.level.lower())
+    write(log.msg, source=log.source)

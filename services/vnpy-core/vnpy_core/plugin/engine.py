@@ -1,0 +1,83 @@
+"""The plugin's engine: the service on a loop in a thread of its own, attached to the host's MainEngine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from pathlib import Path
+
+import structlog
+from vnpy.event import EventEngine
+from vnpy.trader.engine import BaseEngine, MainEngine
+from vnpy.trader.utility import TEMP_DIR
+
+from vnpy_core.app import Service, listen
+from vnpy_core.domain.errors import describe
+from vnpy_core.kit.logging import configure_logging
+from vnpy_core.settings import Settings, load_settings
+
+APP_NAME = "VnpyCoreService"
+FOLDER = "vnpy_core"
+"""Below VnPy's own folder: service.toml (optional), the service's data and its log."""
+
+_log = structlog.get_logger(__name__)
+
+
+class CoreServiceEngine(BaseEngine):  # type: ignore[misc]
+    """Made by `add_app` on the host's thread; `close` is called by MainEngine.close().
+
+    A service that cannot start (its port is taken, its configuration wrong) logs why and leaves the host alone.
+    """
+
+    def __init__(self, main_engine: MainEngine, event_engine: EventEngine) -> None:
+        super().__init__(main_engine, event_engine, APP_NAME)
+        self.address = ""
+        """Where the service answers, once it does."""
+        self.error = ""
+        """Why it does not."""
+        self.ready = threading.Event()
+        """Set when either is known."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._service: Service | None = None
+        self._thread = threading.Thread(target=self._run, name="vnpy-core-service", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Take the wraps off and end the service's thread. Any thread, once or again."""
+        if self._loop is not None and self._service is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._service.request_stop)
+        self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        try:
+            settings = plugin_settings(Path(TEMP_DIR) / FOLDER)
+            if not structlog.is_configured():
+                configure_logging(settings.log.level, "json", file=settings.paths.data / "service.log")
+            asyncio.run(self._serve(settings))
+        except Exception as error:  # noqa: BLE001 - a guarded door: the host must not suffer from its guest
+            self.error = describe(error)
+            self.main_engine.write_log(f"vnpy_core: the service does not run: {self.error}", APP_NAME)
+        finally:
+            self.ready.set()
+
+    async def _serve(self, settings: Settings) -> None:
+        self._loop = asyncio.get_running_loop()
+        with listen(settings) as socket:
+            self._service = Service(settings, main_engine=self.main_engine)
+            await self._service.run(socket, on_ready=self._on_ready)
+
+    def _on_ready(self, address: str) -> None:
+        self.address = address
+        self.ready.set()
+        self.main_engine.write_log(f"vnpy_core: the service answers at {address}", APP_NAME)
+
+
+def plugin_settings(folder: Path) -> Settings:
+    """`$VNPYCORE_CONFIG`, else `service.toml` of `folder`, else the defaults with `folder` for data."""
+    named = os.environ.get("VNPYCORE_CONFIG")
+    path = Path(named) if named else folder / "service.toml"
+    if path.exists() or named:
+        return load_settings(path)
+    settings = load_settings(None)
+    return settings.model_copy(update={"paths": settings.paths.model_copy(update={"data": folder})})
