@@ -51,20 +51,6 @@ TOPICS: dict[type[Event], str] = {
 }
 
 
-class FakeClock:
-    """Time that stands still until it is told to go."""
-
-    def __init__(self, now: datetime = NOON) -> None:
-        self.time = now
-        self.seconds = 0.0
-
-    def now(self) -> datetime:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-
 class FakeEngine:
     """Loop thread only. Every order is NOTTRADED at once, unless one of the switches below says otherwise."""
 

@@ -9,30 +9,42 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+from pwdlib import PasswordHash
+from starlette.middleware.cors import CORSMiddleware
 
 from vnpy_core import __version__
+from vnpy_core.adapters.credentials.sqlite import SqliteCredentials
 from vnpy_core.bus.bus import Bus
 from vnpy_core.bus.message import Message
 from vnpy_core.bus.read_view import ReadView
 from vnpy_core.domain.errors import ConfigurationError
 from vnpy_core.domain.events import Log
+from vnpy_core.engine.settings import GatewaySettings
 from vnpy_core.features.auth import endpoints as auth_endpoints
+from vnpy_core.features.auth.service import AuthService
 from vnpy_core.features.streaming import endpoints as streaming_endpoints
 from vnpy_core.features.streaming.server import UVICORN_SETTINGS
 from vnpy_core.features.streaming.service import StreamingService
 from vnpy_core.features.system import endpoints as system_endpoints
+from vnpy_core.features.system.metrics import Metrics
 from vnpy_core.features.system.service import LOG_TOPICS, SystemService
 from vnpy_core.features.trading import endpoints as trading_endpoints
 from vnpy_core.features.trading.service import TradingService
 from vnpy_core.kit.clock import SystemClock
+from vnpy_core.kit.files import write_secret
 from vnpy_core.kit.flow import CreditFlow
 from vnpy_core.kit.lock import DataFolderLock, FolderInUse
+from vnpy_core.ports.clock import Clock
 from vnpy_core.settings import Settings
+from vnpy_core.web import problems
+from vnpy_core.web.middleware import RequestGate
 
 if TYPE_CHECKING:
     from vnpy.trader.engine import MainEngine
@@ -43,12 +55,54 @@ _log = structlog.get_logger(__name__)
 _vnpy_log = structlog.get_logger("vnpy")
 
 
-def build_api(settings: Settings) -> FastAPI:
+def build_api(settings: Settings, registry: CollectorRegistry | None = None) -> FastAPI:
     """All routes and the HTTP toolkit, without an engine behind them: enough for the OpenAPI document."""
-    api = FastAPI(title="VnPy Core Service", version=__version__, docs_url="/docs", redoc_url=None)
+    api = FastAPI(
+        title="VnPy Core Service",
+        summary="VnPy without a screen",
+        version=__version__,
+        # The document and its pages show what there is to attack, and need scripts from elsewhere.
+        openapi_url=None,
+        telemetry={"tracing": False},
+    )
+    problems.install(api)
     for endpoints in (auth_endpoints, trading_endpoints, system_endpoints, streaming_endpoints):
         api.include_router(endpoints.router)
+    server = settings.server
+    if server.cors_origins:
+        api.add_middleware(
+            CORSMiddleware,
+            allow_origins=server.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id"],
+            expose_headers=["X-Request-Id", "Idempotent-Replay", "Retry-After"],
+        )
+    api.add_middleware(RequestGate, allowed_hosts=server.allowed_hosts, body_limit=server.body_limit, registry=registry)
     return api
+
+
+def build_auth(settings: Settings, clock: Clock) -> AuthService:
+    """The login service; the first start writes the admin's random password to a file. Blocks; before serving.
+
+    Raises ConfigurationError.
+    """
+    folder = settings.paths.data / "secrets"
+    secret = folder / "jwt_secret"
+    if not secret.exists():
+        write_secret(secret, secrets.token_hex(32))
+    auth = AuthService(
+        SqliteCredentials(folder / "credentials.sqlite"),
+        PasswordHash.recommended(),
+        clock,
+        secret=secret.read_text().strip(),
+        access=timedelta(minutes=settings.auth.access_minutes),
+        refresh=timedelta(days=settings.auth.refresh_days),
+    )
+    chosen = settings.auth.admin_password
+    made = auth.bootstrap(chosen.get_secret_value() if chosen else None)
+    if made is not None:
+        write_secret(folder / "admin_password", made)
+    return auth
 
 
 class Service:
@@ -69,7 +123,7 @@ class Service:
                 data=settings.paths.data,
                 engine=settings.engine,
                 apps=settings.apps,
-                gateways=settings.gateways,
+                gateways={name: _placed(gateway, settings) for name, gateway in settings.gateways.items()},
                 strategies=settings.strategies,
                 config_folder=settings.paths.config,
             ),
@@ -83,12 +137,14 @@ class Service:
         self._streaming = StreamingService(
             self._bus, self._view, flow, self._clock, epoch=epoch, settings=settings.streaming
         )
-        self.api = build_api(settings)
+        self._registry = CollectorRegistry()
+        self.api = build_api(settings, self._registry)
         self._stop_requested = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
     async def start(self) -> None:
         """Start the engine, then what serves it. Raises ConfigurationError."""
+        auth = await asyncio.to_thread(build_auth, self._settings, self._clock)
         system = SystemService(self.engine, self._view, self._clock, sessions=lambda: self._streaming.status().sessions)
         self._bus.subscribe(LOG_TOPICS, system.keep_log)
         self._bus.subscribe(LOG_TOPICS, _write_vnpy_log)
@@ -97,7 +153,9 @@ class Service:
         state = self.api.state
         state.trading = TradingService(self.engine, self._view, self._clock)
         state.system = system
+        state.metrics = Metrics(system, self._registry)
         state.streaming = self._streaming
+        state.auth = state.authenticator = auth
 
     async def stop(self) -> None:
         """Bring trading to rest, tell the clients, close. The API answers until trading has come to rest."""
@@ -184,6 +242,17 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def _placed(gateway: GatewaySettings, settings: Settings) -> GatewaySettings:
+    """The paper gateway's files, counted from the configuration's folder as all other paths are."""
+    if not gateway.class_.startswith("vnpy_core.gateways.paper"):
+        return gateway
+    setting = {"contracts": "contracts.toml"} | gateway.setting
+    for name in ("contracts", "files", "ledger"):
+        words = str(setting.get(name, "")).split(";")
+        setting[name] = ";".join(str(settings.paths.config / word.strip()) for word in words if word.strip())
+    return gateway.model_copy(update={"setting": setting})
 
 
 def _write_vnpy_log(message: Message) -> None:

@@ -39,3 +39,8 @@ class Message:
         return _encoder.encode(
             {"topic": self.topic, "epoch": self.epoch, "seq": self.seq, "ts": self.ts, "data": self.data}
         )
+
+    @cached_property
+    def text(self) -> str:
+        """`json` as a text, for those who send texts."""
+        return self.json.decode()

@@ -10,7 +10,7 @@ from vnpy.trader.engine import MainEngine
 from vnpy.trader.object import OrderRequest
 
 from vnpy_core.domain.commands import SubmitOrder
-from vnpy_core.domain.errors import Conflict, CoreError, GatewayRefused, NotFound, OutcomeUnknown, RiskDenied
+from vnpy_core.domain.errors import Conflict, CoreError, GatewayRefused, NotFound, OutcomeUnknown, RiskDenied, describe
 from vnpy_core.engine.event_engine import EventGuard
 
 _CLOSE_TODAY_EXCHANGES = (Exchange.SHFE, Exchange.INE)
@@ -83,7 +83,11 @@ class OrderDesk:
 
     def _send(self, request: OrderRequest, gateway_name: str) -> str:
         with self._guard.capture_logs() as lines:
-            vt_orderid: str = self._main_engine.send_order(request, gateway_name)
+            try:
+                vt_orderid: str = self._main_engine.send_order(request, gateway_name)
+            except Exception as error:
+                # It may have reached the venue before it raised.
+                raise OutcomeUnknown(f"gateway {gateway_name} failed while sending: {describe(error)}") from error
         if vt_orderid:
             if vt_orderid.count(".") == 1:  # VnPy splits it there and would raise, after the order was sent
                 self._main_engine.update_order_request(request, vt_orderid, gateway_name)

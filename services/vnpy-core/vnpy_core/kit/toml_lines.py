@@ -15,8 +15,9 @@ def key_lines(text: str) -> dict[Path, int]:
     table: Path = ()
     for number, source, parsed in _statements(text):
         if source.lstrip().startswith("["):
-            table = max(_paths(parsed), key=len, default=())
-            lines.setdefault(table, number)
+            table = max(_paths(parsed), key=len)
+            for end in range(1, len(table) + 1):
+                lines.setdefault(table[:end], number)
         else:
             for path in _paths(parsed):
                 lines.setdefault(table + path, number)

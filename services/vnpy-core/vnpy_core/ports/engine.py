@@ -33,6 +33,7 @@ class TradingEngine(Protocol):
     async def submit_order(self, command: SubmitOrder) -> SubmittedOrder:
         """Send an order and wait (1 s at most) for the engine's first word on it.
 
+        Coroutines that start one after another on the loop send in that order, though they wait together.
         Raises RiskDenied, GatewayNotConnected, GatewayRefused (nothing was sent), Overloaded (not started in time,
         nothing was sent) or OutcomeUnknown (sent, no word yet).
         """

@@ -108,6 +108,8 @@ class VenueOrder(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     reference: str
     time: datetime
+    triggered: bool = False
+    """A stop whose price was reached; it takes what it can get from then on."""
 
 
 class VenueTrade(msgspec.Struct, frozen=True, kw_only=True):

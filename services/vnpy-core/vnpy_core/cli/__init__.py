@@ -1,0 +1,1 @@
+"""What the command line does besides serving; each module imports what it needs when it is called."""

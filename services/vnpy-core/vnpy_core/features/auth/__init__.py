@@ -1,0 +1,1 @@
+"""Logging in: who is asking, and with which role."""

@@ -1,0 +1,1 @@
+"""How the service itself is: health, status, metrics and VnPy's log."""

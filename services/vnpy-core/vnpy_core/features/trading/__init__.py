@@ -1,0 +1,1 @@
+"""Trading by request: gateways, subscriptions, orders and what the read view knows of them."""

@@ -1,0 +1,405 @@
+"""`/api/v1/trading`: parse, authorise, delegate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+
+from vnpy_core.domain.errors import CoreError, FieldError, OutcomeUnknown, ValidationFailed
+from vnpy_core.domain.events import Account, Contract, Gateway, Order, Position, Tick, Trade
+from vnpy_core.features.trading import schemas
+from vnpy_core.features.trading.idempotency import Answer
+from vnpy_core.features.trading.listing import NameKey, Page, SeqKey
+from vnpy_core.features.trading.schemas import ClientOrderId, answers, page_of
+from vnpy_core.features.trading.service import CancelAllResult, Subscription, TradingService
+from vnpy_core.web.auth import require_admin, require_trader, require_viewer
+from vnpy_core.web.paging import decode_cursor, encode_cursor
+from vnpy_core.web.problems import problem, problem_response, request_id, responses
+from vnpy_core.web.responses import FastResponse, page_model, wire_model
+
+router = APIRouter(prefix="/api/v1/trading", tags=["trading"])
+
+VIEWER, TRADER, ADMIN = [Depends(require_viewer)], [Depends(require_trader)], [Depends(require_admin)]
+REPLAY = {"Idempotent-Replay": "true"}
+ORDER_CODES = (
+    *("OUTCOME_UNKNOWN", "NOT_FOUND", "IDEMPOTENCY_MISMATCH", "GATEWAY_NOT_CONNECTED", "RISK_DENIED"),
+    *("GATEWAY_REFUSED", "TRADING_HALTED", "RATE_LIMITED", "OVERLOADED", "STORAGE_FULL"),
+)
+CANCEL_CODES = ("OUTCOME_UNKNOWN", "NOT_FOUND", "CONFLICT", "GATEWAY_NOT_CONNECTED", "OVERLOADED")
+ACCEPT_CODES = ("OUTCOME_UNKNOWN", "NOT_FOUND", "CONFLICT", "OVERLOADED")
+SUBSCRIBE_CODES = ("OUTCOME_UNKNOWN", "NOT_FOUND", "GATEWAY_NOT_CONNECTED", "OVERLOADED")
+
+
+async def _service(request: Request) -> TradingService:
+    service: TradingService = request.app.state.trading
+    return service
+
+
+Trading = Annotated[TradingService, Depends(_service)]
+GatewayName = Annotated[str, Path(pattern=schemas.NAME_PATTERN, examples=["PAPER"])]
+VtSymbolPath = Annotated[str, Path(pattern=schemas.VT_SYMBOL_PATTERN, examples=["rb2505.SHFE"])]
+VtOrderId = Annotated[str, Path(pattern=schemas.NAME_PATTERN, examples=["PAPER.260101-1"])]
+ClientOrderIdPath = Annotated[str, Path(pattern=schemas.CLIENT_ORDER_ID_PATTERN, examples=["my-order-1"])]
+IdempotencyKey = Annotated[
+    ClientOrderId | None,
+    Header(alias="Idempotency-Key", description="The same as `client_order_id`; where both are given they must agree"),
+]
+
+
+# Gateways
+
+
+@router.get(
+    "/gateways",
+    operation_id="list_gateways",
+    summary="List the gateways",
+    dependencies=VIEWER,
+    response_model=page_model(Gateway),
+    responses=answers(200, page_of(schemas.GATEWAY_EXAMPLE)),
+)
+async def list_gateways(trading: Trading) -> Response:
+    """All gateways with the state of their connection. Passwords and keys in `default_setting` are shown empty."""
+    return _all(trading.gateways())
+
+
+@router.post(
+    "/gateways/{gateway_name}/connect",
+    operation_id="connect_gateway",
+    summary="Connect a gateway",
+    dependencies=ADMIN,
+    status_code=202,
+    response_model=wire_model(schemas.GatewayAccepted),
+    responses=answers(202, {"gateway_name": "PAPER"}, *ACCEPT_CODES),
+)
+async def connect_gateway(
+    gateway_name: GatewayName, trading: Trading, body: schemas.ConnectBody | None = None
+) -> Response:
+    """Begin to connect. `GET /gateways` and topic `gateway.updated` show how it ends; 409 where it is under way."""
+    await trading.connect(gateway_name, dict(body.setting) if body else {})
+    return FastResponse(schemas.GatewayAccepted(gateway_name), 202)
+
+
+@router.post(
+    "/gateways/{gateway_name}/disconnect",
+    operation_id="disconnect_gateway",
+    summary="Disconnect a gateway",
+    dependencies=ADMIN,
+    status_code=202,
+    response_model=wire_model(schemas.GatewayAccepted),
+    responses=answers(202, {"gateway_name": "PAPER"}, *ACCEPT_CODES),
+)
+async def disconnect_gateway(gateway_name: GatewayName, trading: Trading) -> Response:
+    """Close the connection; 409 where there is none. Orders at the venue stay as they are."""
+    await trading.disconnect(gateway_name)
+    return FastResponse(schemas.GatewayAccepted(gateway_name), 202)
+
+
+# Subscriptions
+
+
+@router.get(
+    "/subscriptions",
+    operation_id="list_subscriptions",
+    summary="List the subscriptions",
+    dependencies=VIEWER,
+    response_model=page_model(Subscription),
+    responses=answers(200, page_of(schemas.SUBSCRIPTION_EXAMPLE)),
+)
+async def list_subscriptions(trading: Trading) -> Response:
+    """The contracts whose ticks are asked for, in the order of subscription. They outlive a restart."""
+    return _all(trading.subscriptions())
+
+
+@router.post(
+    "/subscriptions",
+    operation_id="create_subscription",
+    summary="Subscribe to a contract's ticks",
+    dependencies=TRADER,
+    status_code=201,
+    response_model=wire_model(Subscription),
+    responses=answers(201, schemas.SUBSCRIPTION_EXAMPLE, *SUBSCRIBE_CODES),
+)
+async def create_subscription(body: schemas.SubscribeBody, trading: Trading) -> Response:
+    """Ask a gateway for ticks, now and after each restart. Subscribing again changes nothing.
+
+    `gateway_name` may be left out where exactly one gateway offers the contract.
+    """
+    return FastResponse(await trading.subscribe(body.vt_symbol, body.gateway_name), 201)
+
+
+@router.delete(
+    "/subscriptions/{vt_symbol:path}",
+    operation_id="delete_subscription",
+    summary="Forget a subscription",
+    dependencies=TRADER,
+    status_code=204,
+    responses=responses("NOT_FOUND"),
+)
+async def delete_subscription(vt_symbol: VtSymbolPath, trading: Trading) -> Response:
+    """Ask no more after the next connect. VnPy's gateways cannot take a subscription back before that."""
+    await trading.unsubscribe(vt_symbol)
+    return Response(status_code=204)
+
+
+# Orders
+
+
+@router.post(
+    "/orders",
+    operation_id="create_order",
+    summary="Send an order",
+    dependencies=TRADER,
+    status_code=201,
+    response_model=wire_model(schemas.PlacedOrder),
+    responses=answers(201, schemas.ORDER_EXAMPLE | {"child_orders": []}, *ORDER_CODES),
+)
+async def create_order(
+    request: Request, body: schemas.OrderBody, trading: Trading, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Send an order, once per `client_order_id` (or header `Idempotency-Key`), and wait for the engine's first word.
+
+    - An order that the venue rejects is a 201 with status REJECTED and its `reason`. A 4xx or 503 sent nothing: the
+      same key may be tried again.
+    - 202 OUTCOME_UNKNOWN: it was sent, or may have been. Do not send it again under another key; look at
+      `/orders/by-client-id/{client_order_id}`.
+    - The same key with the same body gives the first answer with `Idempotent-Replay: true`, with another body 409.
+      Keys are one name space for all callers. The newest 100,000 are remembered; an older one, or one from before a
+      restart, is answered with its order as it is now where that is still known.
+    - Where closing was split into today's and yesterday's position, `child_orders` lists the parts.
+    """
+    answer = await trading.place(body.request(), _one_key(body.client_order_id, idempotency_key))
+    headers = REPLAY if answer.replayed else None
+    if isinstance(answer.outcome, OutcomeUnknown):
+        return problem_response(answer.outcome, request_id(request.scope), headers)
+    return FastResponse(schemas.PlacedOrder.of(answer.outcome), 201, headers)
+
+
+@router.post(
+    "/orders/batch",
+    operation_id="create_orders",
+    summary="Send up to 500 orders",
+    dependencies=TRADER,
+    status_code=207,
+    response_model=schemas.BatchModel,
+    responses=answers(207, {"items": [{"status": 201, "order": schemas.ORDER_EXAMPLE | {"child_orders": []}}]}),
+)
+async def create_orders(request: Request, body: schemas.BatchBody, trading: Trading) -> Response:
+    """Send orders one after another in this order, each on its own: one that fails does not stop the others.
+
+    Each item of the answer has the status that `POST /orders` would have had, and the `order` or the `problem`. To be
+    safe against sending twice, give each order its `client_order_id`; the header Idempotency-Key is refused here.
+    """
+    if "idempotency-key" in request.headers:
+        message = "a batch takes a client_order_id for each order instead"
+        raise ValidationFailed(message, errors=[FieldError("Idempotency-Key", message)])
+    answers = await trading.place_all([(order.request(), order.client_order_id) for order in body.orders])
+    return FastResponse({"items": [_batch_item(answer, request_id(request.scope)) for answer in answers]}, 207)
+
+
+@router.post(
+    "/orders/cancel-all",
+    operation_id="cancel_all_orders",
+    summary="Cancel all orders that fit",
+    dependencies=TRADER,
+    status_code=202,
+    response_model=wire_model(CancelAllResult),
+    responses=answers(202, {"cancelled": 3, "failed": []}),
+)
+async def cancel_all_orders(trading: Trading, body: schemas.CancelAllBody | None = None) -> Response:
+    """Ask the venues to cancel every active order, or those of a contract, gateway and strategy.
+
+    `cancelled` counts the orders that were asked for; `failed` names those that could not be (a gateway that is not
+    connected, an order that was filled meanwhile). The outcome follows on topic `order.updated`.
+    """
+    return FastResponse(await trading.cancel_all((body or schemas.CancelAllBody()).wanted()), 202)
+
+
+@router.get(
+    "/orders",
+    operation_id="list_orders",
+    summary="List orders",
+    dependencies=VIEWER,
+    response_model=page_model(Order),
+    responses=answers(200, page_of(schemas.ORDER_EXAMPLE)),
+)
+async def list_orders(query: Annotated[schemas.OrdersQuery, Query()], trading: Trading) -> Response:
+    """Orders by `seq`, the order of their last changes: one that changes while you page is shown again, none is missed.
+
+    `start` counts in and `end` does not; an order that has no venue time yet counts by `updated_at`.
+    """
+    return _page(trading.orders(query.wanted(), _after_seq(query), query.limit))
+
+
+@router.get(
+    "/orders/by-client-id/{client_order_id:path}",
+    operation_id="get_order_by_client_id",
+    summary="Get an order by its client_order_id",
+    dependencies=VIEWER,
+    response_model=wire_model(Order),
+    responses=answers(200, schemas.ORDER_EXAMPLE, "NOT_FOUND"),
+)
+async def get_order_by_client_id(client_order_id: ClientOrderIdPath, trading: Trading) -> Response:
+    """The order as it is now. 404 says that no such order is known, which after a 202 may change."""
+    return FastResponse(trading.order_by_client_id(client_order_id))
+
+
+@router.get(
+    "/orders/{vt_orderid}",
+    operation_id="get_order",
+    summary="Get an order",
+    dependencies=VIEWER,
+    response_model=wire_model(Order),
+    responses=answers(200, schemas.ORDER_EXAMPLE, "NOT_FOUND"),
+)
+async def get_order(vt_orderid: VtOrderId, trading: Trading) -> Response:
+    """The order as it is now."""
+    return FastResponse(trading.order(vt_orderid))
+
+
+@router.delete(
+    "/orders/{vt_orderid}",
+    operation_id="delete_order",
+    summary="Cancel an order",
+    dependencies=TRADER,
+    status_code=202,
+    response_model=wire_model(schemas.CancelAccepted),
+    responses=answers(202, {"vt_orderid": "PAPER.260101-1"}, *CANCEL_CODES),
+)
+async def delete_order(vt_orderid: VtOrderId, trading: Trading) -> Response:
+    """Ask the venue to cancel; the outcome follows on topic `order.updated`. 409 where it is no longer active."""
+    return await _cancel(vt_orderid, trading)
+
+
+@router.post(
+    "/orders/{vt_orderid}/cancel",
+    operation_id="cancel_order",
+    summary="Cancel an order",
+    dependencies=TRADER,
+    status_code=202,
+    response_model=wire_model(schemas.CancelAccepted),
+    responses=answers(202, {"vt_orderid": "PAPER.260101-1"}, *CANCEL_CODES),
+)
+async def cancel_order(vt_orderid: VtOrderId, trading: Trading) -> Response:
+    """The same as `DELETE /orders/{vt_orderid}`."""
+    return await _cancel(vt_orderid, trading)
+
+
+# What the venues say
+
+
+@router.get(
+    "/trades",
+    operation_id="list_trades",
+    summary="List trades",
+    dependencies=VIEWER,
+    response_model=page_model(Trade),
+    responses=answers(200, page_of(schemas.TRADE_EXAMPLE)),
+)
+async def list_trades(query: Annotated[schemas.TradesQuery, Query()], trading: Trading) -> Response:
+    """Fills by `seq`. `start` counts in and `end` does not."""
+    return _page(trading.trades(query.wanted(), _after_seq(query), query.limit))
+
+
+@router.get(
+    "/positions",
+    operation_id="list_positions",
+    summary="List positions",
+    dependencies=VIEWER,
+    response_model=page_model(Position),
+    responses=answers(200, page_of(schemas.POSITION_EXAMPLE)),
+)
+async def list_positions(query: Annotated[schemas.PositionsQuery, Query()], trading: Trading) -> Response:
+    """Positions by `vt_positionid`."""
+    return _page(trading.positions(query.wanted(), _after_name(query), query.limit))
+
+
+@router.get(
+    "/accounts",
+    operation_id="list_accounts",
+    summary="List accounts",
+    dependencies=VIEWER,
+    response_model=page_model(Account),
+    responses=answers(200, page_of(schemas.ACCOUNT_EXAMPLE)),
+)
+async def list_accounts(query: Annotated[schemas.AccountsQuery, Query()], trading: Trading) -> Response:
+    """Accounts by `vt_accountid`."""
+    return _page(trading.accounts(query.wanted(), _after_name(query), query.limit))
+
+
+@router.get(
+    "/contracts",
+    operation_id="list_contracts",
+    summary="List contracts",
+    dependencies=VIEWER,
+    response_model=page_model(Contract),
+    responses=answers(200, page_of(schemas.CONTRACT_EXAMPLE)),
+)
+async def list_contracts(query: Annotated[schemas.ContractsQuery, Query()], trading: Trading) -> Response:
+    """What can be traded, by `vt_symbol`; a contract that several gateways offer is listed once for each."""
+    return _page(trading.contracts(query.wanted(), _after_name(query), query.limit))
+
+
+@router.get(
+    "/ticks",
+    operation_id="list_ticks",
+    summary="List the last ticks",
+    dependencies=VIEWER,
+    response_model=page_model(Tick),
+    responses=answers(200, page_of(schemas.TICK_EXAMPLE)),
+)
+async def list_ticks(query: Annotated[schemas.TicksQuery, Query()], trading: Trading) -> Response:
+    """The last tick of each subscribed contract, by `vt_symbol`."""
+    return _page(trading.ticks(query.wanted(), _after_name(query), query.limit))
+
+
+@router.get(
+    "/ticks/{vt_symbol:path}",
+    operation_id="get_tick",
+    summary="Get the last tick",
+    dependencies=VIEWER,
+    response_model=wire_model(Tick),
+    responses=answers(200, schemas.TICK_EXAMPLE, "NOT_FOUND"),
+)
+async def get_tick(vt_symbol: VtSymbolPath, trading: Trading) -> Response:
+    """The last tick of a contract. 404 where none came yet: is it subscribed?"""
+    return FastResponse(trading.tick(vt_symbol))
+
+
+def _one_key(client_order_id: str | None, idempotency_key: str | None) -> str | None:
+    if client_order_id and idempotency_key and client_order_id != idempotency_key:
+        message = "Idempotency-Key and client_order_id differ; give one of them"
+        raise ValidationFailed(message, errors=[FieldError("client_order_id", message)])
+    return client_order_id or idempotency_key
+
+
+async def _cancel(vt_orderid: str, trading: TradingService) -> Response:
+    await trading.cancel(vt_orderid)
+    return FastResponse(schemas.CancelAccepted(vt_orderid), 202)
+
+
+def _batch_item(answer: Answer | CoreError, request: str) -> schemas.BatchItem:
+    outcome = answer.outcome if isinstance(answer, Answer) else answer
+    if isinstance(outcome, CoreError):
+        wrong = problem(outcome, request)
+        return schemas.BatchItem(status=wrong["status"], problem=wrong)
+    return schemas.BatchItem(status=201, order=schemas.PlacedOrder.of(outcome))
+
+
+def _after_seq(query: schemas.SeqQuery) -> SeqKey:
+    cursor: SeqKey = decode_cursor(query.cursor, tuple[int, str]) if query.cursor else (0, "")
+    return max(cursor, query.first())
+
+
+def _after_name(query: schemas.PageQuery) -> NameKey:
+    return decode_cursor(query.cursor, tuple[str, str]) if query.cursor else ("", "")
+
+
+def _page(page: Page[Any]) -> Response:
+    cursor = None if page.next_key is None else encode_cursor(page.next_key)
+    return FastResponse({"items": page.items, "next_cursor": cursor})
+
+
+def _all(items: Sequence[object]) -> Response:
+    return FastResponse({"items": items, "next_cursor": None})

@@ -1,0 +1,186 @@
+"""Events, clients and a hub for the streaming tests."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from testkit.clock import FakeClock
+from vnpy_core.bus import topics
+from vnpy_core.bus.bus import Bus
+from vnpy_core.bus.message import Message
+from vnpy_core.bus.read_view import ReadView
+from vnpy_core.domain.enums import Direction, LogLevel, Offset, OrderType, Status
+from vnpy_core.domain.errors import NotAuthenticated
+from vnpy_core.domain.events import Account, Event, Log, Order, StrategyUpdate, Tick
+from vnpy_core.features.streaming.service import StreamingService
+from vnpy_core.features.streaming.session import Session
+from vnpy_core.features.streaming.settings import StreamingSettings
+from vnpy_core.kit.flow import CreditFlow
+
+TIME = datetime(2026, 11, 20, 2, 0, tzinfo=UTC)
+
+
+def tick(vt_symbol: str = "rb2505.SHFE", tick_seq: int = 1) -> Tick:
+    symbol, _, exchange = vt_symbol.rpartition(".")
+    return Tick(
+        gateway_name="PAPER", vt_symbol=vt_symbol, symbol=symbol, exchange=exchange, datetime=TIME, tick_seq=tick_seq
+    )
+
+
+def order(number: int, status: Status = Status.NOTTRADED) -> Order:
+    return Order(
+        vt_orderid=f"PAPER.{number}",
+        orderid=str(number),
+        gateway_name="PAPER",
+        vt_symbol="rb2505.SHFE",
+        symbol="rb2505",
+        exchange="SHFE",
+        direction=Direction.LONG,
+        offset=Offset.OPEN,
+        type=OrderType.LIMIT,
+        price=3500.0,
+        volume=1.0,
+        traded=0.0,
+        status=status,
+        updated_at=TIME,
+    )
+
+
+def account(balance: float, number: str = "1") -> Account:
+    return Account(
+        vt_accountid=f"PAPER.{number}",
+        accountid=number,
+        balance=balance,
+        frozen=0.0,
+        available=balance,
+        gateway_name="PAPER",
+    )
+
+
+def log(text: str, level: LogLevel = LogLevel.INFO) -> Log:
+    return Log(level=level, source="test", msg=text, datetime=TIME)
+
+
+def strategy(**variables: Any) -> StrategyUpdate:
+    return StrategyUpdate(
+        strategy_name="s", class_name="S", vt_symbol="rb2505.SHFE", author="", parameters={}, variables=variables
+    )
+
+
+def message(data: Event, seq: int = 0) -> Message:
+    match data:
+        case Tick():
+            topic, key = topics.tick(data.vt_symbol), data.vt_symbol
+        case Order():
+            topic, key = topics.ORDER_UPDATED, data.vt_orderid
+        case Account():
+            topic, key = topics.ACCOUNT_UPDATED, data.vt_accountid
+        case Log():
+            topic, key = topics.LOG, data.source
+        case StrategyUpdate():
+            topic, key = topics.STRATEGY_UPDATED, data.strategy_name
+        case _:
+            raise AssertionError(data)
+    return Message(topic, key, "e1", seq, TIME, data)
+
+
+class Holder:
+    """A principal."""
+
+    def __init__(self, name: str = "ann", role: str = "viewer", expires_at: datetime | None = None) -> None:
+        self.name = name
+        self.role = role
+        self.expires_at = expires_at
+
+
+class Tokens:
+    """An authenticator that knows some tokens."""
+
+    def __init__(self, **holders: Holder) -> None:
+        self.holders = holders
+
+    async def authenticate(self, token: str) -> Holder:
+        if token not in self.holders:
+            raise NotAuthenticated("unknown token")
+        return self.holders[token]
+
+
+class FakeConnection:
+    """A client that reads while `reading` is set."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.reading = asyncio.Event()
+        self.reading.set()
+        self.code: int | None = None
+        self.aborted = False
+        self.gone = False
+
+    @property
+    def frames(self) -> list[dict[str, Any]]:
+        return [json.loads(text) for text in self.texts]
+
+    async def send(self, frames: list[str]) -> None:
+        await self._ready()
+        self.texts += frames
+
+    async def close(self, code: int, reason: str) -> None:
+        await self._ready()
+        self.code = code
+
+    def abort(self) -> None:
+        self.aborted = self.gone = True
+        self.reading.set()
+
+    async def _ready(self) -> None:
+        await self.reading.wait()
+        if self.gone:
+            raise ConnectionResetError
+
+
+class Hub:
+    """A streaming service with its world, and what tests do to it. Loop thread only."""
+
+    def __init__(self, clock: Any = None, **settings: Any) -> None:
+        self.bus = Bus()
+        self.view = ReadView()
+        self.flow = CreditFlow()
+        self.clock = clock or FakeClock()
+        self.service = StreamingService(
+            self.bus, self.view, self.flow, self.clock, epoch="e1", settings=StreamingSettings(**settings)
+        )
+        self.seq = 0
+
+    def publish(self, *events: Event) -> None:
+        """As the bridge does: the read view first."""
+        for event in events:
+            if not isinstance(event, Tick | Log):
+                self.seq += 1
+            published = message(event, self.seq)
+            self.view.apply(published)
+            self.bus.publish(published)
+
+    async def client(self, *patterns: str, conflate: bool = True, **principal: Any) -> tuple[Session, FakeConnection]:
+        connection = FakeConnection()
+        session = self.service.open(connection, Holder(**principal))
+        if patterns:
+            self.ask(session, op="subscribe", topics=list(patterns), conflate=conflate)
+        await settle()
+        return session, connection
+
+    def ask(self, session: Session, **request: Any) -> None:
+        assert self.service.receive(session, json.dumps(request)) is None
+
+
+async def settle() -> None:
+    """Let the tasks run until they wait."""
+    for _ in range(200):
+        await asyncio.sleep(0)
+
+
+def live(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Messages that are neither replies nor snapshots."""
+    return [frame for frame in frames if "op" not in frame and "snapshot" not in frame]

@@ -1,0 +1,6 @@
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _home(vnpy_home):
+    """Some of these import vnpy."""
