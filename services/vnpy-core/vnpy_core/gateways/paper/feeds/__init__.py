@@ -1,0 +1,1 @@
+"""Where the paper market comes from: recordings, or a generator."""
