@@ -201,7 +201,7 @@ def serve(settings: Settings, *, on_ready: Announce = lambda address: None) -> N
             config_folder=settings.paths.config,
             language=settings.engine.language,
         )
-        uvicorn_loop = uvicorn.Config(lambda: None, loop="auto").get_loop_factory()
+        uvicorn_loop = uvicorn.Config(lambda: None, loop="auto", log_config=None).get_loop_factory()
         with asyncio.Runner(loop_factory=uvicorn_loop) as runner:
             runner.run(_run_until_signal(settings, listener, on_ready))
 

@@ -56,7 +56,8 @@ def make_json_writes_safe() -> Callable[[], None]:
 
     def save_json(filename: str, data: dict[str, Any]) -> None:
         text = json.dumps(data, indent=4, ensure_ascii=False, default=_plain)
-        write_atomic(utility.get_file_path(filename), text.encode())
+        # CtaEngine saves at each trade, on the event thread, which must not wait for a disk.
+        write_atomic(utility.get_file_path(filename), text.encode(), durable=False)
 
     replaced = [m for m in list(sys.modules.values()) if getattr(m, "save_json", None) is original]
     for module in replaced:

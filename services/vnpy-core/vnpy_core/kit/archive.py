@@ -20,9 +20,20 @@ from vnpy_core.kit.lock import LOCK_FILE, DataFolderLock
 
 MANIFEST = "vnpy_core-backup.json"
 FORMAT = 1
-LEFT_OUT = (LOCK_FILE, "*.log", "*.log.*", "*-wal", "*-shm", "*-journal", "__pycache__", ".restoring-*")
+LEFT_OUT = (
+    LOCK_FILE,
+    "*.log",
+    "*.log.*",
+    "*-wal",
+    "*-shm",
+    "*-journal",
+    "__pycache__",
+    ".restoring-*",
+    "before-restore-*",
+)
 """Names that are not kept: logs, locks, and what SQLite's own backup has already taken into the copy."""
 
+_STAYS = (LOCK_FILE, "before-restore-")
 _SQLITE = b"SQLite format 3\0"
 
 
@@ -64,7 +75,8 @@ def restore(archive: Path, folder: Path, *, force: bool = False) -> Path | None:
     All is unpacked and checked before anything is replaced. Raises ArchiveError, FolderInUse (a service runs there).
     """
     with DataFolderLock(folder):
-        present = [path for path in folder.iterdir() if path.name != LOCK_FILE and not path.is_symlink()]
+        # Write-ahead logs too: one that stayed would be played into the restored database.
+        present = [path for path in folder.iterdir() if not path.is_symlink() and not path.name.startswith(_STAYS)]
         if present and not force:
             raise ArchiveError(f"{folder} is not empty; --force moves what is there aside")
         unpacked = Path(tempfile.mkdtemp(dir=folder, prefix=".restoring-"))
@@ -80,12 +92,16 @@ def restore(archive: Path, folder: Path, *, force: bool = False) -> Path | None:
 
 def _files(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
-        if path.is_symlink() or any(fnmatch(path.name, pattern) for pattern in LEFT_OUT):
+        if path.is_symlink() or _is_left_out(path):
             continue
         if path.is_dir():
             yield from _files(path)
         elif path.is_file():
             yield path
+
+
+def _is_left_out(path: Path) -> bool:
+    return any(fnmatch(path.name, pattern) for pattern in LEFT_OUT)
 
 
 def _add(tar: tarfile.TarFile, path: Path, name: str, temporary: Path) -> None:
@@ -158,7 +174,7 @@ def _unpack_one(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> 
 
 def _move_aside(present: list[Path], folder: Path) -> Path:
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}.before-{stamp}-"))
+    aside = Path(tempfile.mkdtemp(dir=folder, prefix=f"before-restore-{stamp}-"))
     for path in present:
         path.replace(aside / path.name)
     return aside

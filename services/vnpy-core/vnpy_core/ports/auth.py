@@ -30,10 +30,12 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     session_id: str
     """The login that the credential came from; logging out ends all credentials of it."""
     expires_at: datetime
+    token_id: str = ""
+    """The credential itself, for the audit log."""
 
 
 class Authenticator(Protocol):
-    """Turns a credential into its holder."""
+    """Turns a credential into its holder. Loop thread only."""
 
     async def authenticate(self, token: str) -> Principal:
         """Raises NotAuthenticated."""

@@ -29,7 +29,10 @@ class Refresh(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CredentialStore(Protocol):
-    """Any thread may call; calls are short. Survives a restart."""
+    """Any thread may call. Writes wait for the disk: call in a worker thread. What was written survives a crash.
+
+    All may raise StorageFull.
+    """
 
     def user(self, name: str) -> User | None:
         """The user of that name."""
@@ -40,19 +43,27 @@ class CredentialStore(Protocol):
         ...
 
     def add_refresh(self, refresh: Refresh) -> None:
-        """Keep a new refresh token."""
+        """Keep a new session's first refresh token."""
         ...
 
-    def use_refresh(self, token_hash: str) -> Refresh | None:
-        """Mark a token used; returns it as it was *before*, or None when there is no such token."""
+    def rotate_refresh(self, token_hash: str, next_hash: str, now: datetime, expires_at: datetime) -> Refresh | None:
+        """Exchange a token for the next of its session, which ends at `expires_at`; both or nothing.
+
+        Returns the token as it was *before*, None when there is no such token. One that was used or has expired is
+        not exchanged.
+        """
         ...
 
     def end_session(self, session_id: str, until: datetime) -> None:
         """Drop the session's refresh tokens, and refuse its access tokens `until` the last of them has expired."""
         ...
 
-    def session_ended(self, session_id: str) -> bool:
-        """Whether the session was ended."""
+    def end_sessions_of(self, user_name: str, until: datetime) -> None:
+        """End all sessions of a user."""
+        ...
+
+    def ended_sessions(self) -> dict[str, datetime]:
+        """The sessions that were ended, each with its `until`."""
         ...
 
     def prune(self, now: datetime) -> None:

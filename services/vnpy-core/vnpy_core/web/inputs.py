@@ -1,18 +1,20 @@
-"""Types of what comes in: finite numbers, enums by any of VnPy's spellings, times with a zone."""
+"""Types of what comes in: finite numbers, enums by any of VnPy's spellings, times with a zone, contracts' names."""
 
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from vnpy_core.domain.enums import Direction, Offset, OrderType, Status
+from vnpy_core.domain.enums import Direction, Offset, OrderType, Product, Status
 
 E = TypeVar("E", bound=StrEnum)
 
+# VnPy's values in both of its languages (vnpy/trader/constant.py and its English catalogue).
 _SPELLINGS: dict[type[StrEnum], dict[str, str]] = {
     Direction: {"多": "LONG", "空": "SHORT", "净": "NET", "Long": "LONG", "Short": "SHORT", "Net": "NET"},
     Offset: {
@@ -41,6 +43,30 @@ _SPELLINGS: dict[type[StrEnum], dict[str, str]] = {
         "Cancelled": "CANCELLED",
         "Rejected": "REJECTED",
     },
+    Product: {
+        "股票": "EQUITY",
+        "期货": "FUTURES",
+        "期权": "OPTION",
+        "指数": "INDEX",
+        "外汇": "FOREX",
+        "现货": "SPOT",
+        "债券": "BOND",
+        "权证": "WARRANT",
+        "价差": "SPREAD",
+        "基金": "FUND",
+        "互换": "SWAP",
+        "Stock": "EQUITY",
+        "Futures": "FUTURES",
+        "Option": "OPTION",
+        "Index": "INDEX",
+        "Forex": "FOREX",
+        "Spot": "SPOT",
+        "Bond": "BOND",
+        "Warrant": "WARRANT",
+        "Spread": "SPREAD",
+        "Fund": "FUND",
+        "Swap": "SWAP",
+    },
 }
 
 
@@ -58,16 +84,21 @@ def _by_name(kind: type[E], allowed: tuple[E, ...]) -> BeforeValidator:
 
 def _named(allowed: tuple[StrEnum, ...]) -> WithJsonSchema:
     # Only the names are documented: they are what comes back, and a schema of all spellings would read as noise.
-    return WithJsonSchema({"type": "string", "enum": [str(member) for member in allowed]})
+    names = [str(member) for member in allowed]
+    return WithJsonSchema({"type": "string", "enum": names, "examples": names[:2]})
 
 
 _SENDABLE = (OrderType.LIMIT, OrderType.MARKET, OrderType.STOP, OrderType.FAK, OrderType.FOK)
 _SIDES = (Direction.LONG, Direction.SHORT)
 
 DirectionInput = Annotated[Direction, _by_name(Direction, _SIDES), _named(_SIDES)]
+"""The side of an order: LONG or SHORT."""
+AnyDirectionInput = Annotated[Direction, _by_name(Direction, tuple(Direction)), _named(tuple(Direction))]
+"""The side of a position, NET among them."""
 OffsetInput = Annotated[Offset, _by_name(Offset, tuple(Offset)), _named(tuple(Offset))]
 OrderTypeInput = Annotated[OrderType, _by_name(OrderType, _SENDABLE), _named(_SENDABLE)]
 StatusInput = Annotated[Status, _by_name(Status, tuple(Status)), _named(tuple(Status))]
+ProductInput = Annotated[Product, _by_name(Product, tuple(Product)), _named(tuple(Product))]
 
 
 def _finite(value: Any) -> Any:
@@ -83,29 +114,45 @@ def _finite(value: Any) -> Any:
 FiniteFloat = Annotated[float, BeforeValidator(_finite)]
 """A JSON number that is neither NaN nor infinite; texts and booleans are refused."""
 
-
-def _unix_ms(value: Any) -> Any:
-    if isinstance(value, int | float) or (isinstance(value, str) and value.lstrip("-").isdigit()):
-        try:
-            return datetime.fromtimestamp(int(value) / 1000, UTC)
-        except (OverflowError, OSError, ValueError):
-            raise ValueError("is not a time that exists") from None
-    return value
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_UNIX_MS = re.compile(r"-?[0-9]{1,16}")
 
 
-def _to_utc(value: datetime) -> datetime:
-    if value.tzinfo is None:
-        raise ValueError("must have an offset, such as Z or +08:00")
+def _moment(value: Any) -> datetime:
+    """The time that `value` names, in UTC; digits alone are unix milliseconds, in a URL they come as text."""
     try:
-        return value.astimezone(UTC)
+        if isinstance(value, str):
+            return _from_ms(int(value)) if _UNIX_MS.fullmatch(value) else _from_iso(value)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return _from_ms(value)
+        if isinstance(value, datetime):
+            return _to_utc(value)
     except OverflowError:
         raise ValueError("is not a time that exists") from None
+    raise ValueError("must be ISO 8601 with an offset, or unix milliseconds")
+
+
+def _from_ms(ms: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=ms)
+
+
+def _from_iso(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("must be ISO 8601 with an offset (in a URL, + is %2B), or unix milliseconds") from None
+    return _to_utc(moment)
+
+
+def _to_utc(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError("must have an offset, such as Z or +08:00")
+    return moment.astimezone(UTC)
 
 
 Time = Annotated[
     datetime,
-    BeforeValidator(_unix_ms),
-    AfterValidator(_to_utc),
+    BeforeValidator(_moment),
     WithJsonSchema(
         {
             "anyOf": [{"type": "string", "format": "date-time"}, {"type": "integer"}],
@@ -115,3 +162,20 @@ Time = Annotated[
     ),
 ]
 """An aware time in UTC."""
+
+VtSymbol = Annotated[
+    str,
+    Field(
+        pattern=r"^[^\x00-\x1f\x7f]{1,64}\.[A-Za-z0-9_]{1,32}$",
+        description="`symbol.exchange`, split at the last dot",
+        examples=["rb2505.SHFE"],
+    ),
+]
+
+
+def split_vt_symbol(vt_symbol: str) -> tuple[str, str]:
+    """Symbol and exchange; the symbol may have dots, the exchange has none. Raises ValueError where either is empty."""
+    symbol, _, exchange = vt_symbol.rpartition(".")
+    if not symbol or not exchange:
+        raise ValueError(f"{vt_symbol!r} is not symbol.exchange")
+    return symbol, exchange

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import functools
-from typing import Any
+import inspect
+import textwrap
+import types
+from typing import Any, Union, get_args, get_origin
 
 import msgspec
 from fastapi import Response
@@ -24,13 +28,18 @@ class FastResponse(Response):
 
 @functools.cache
 def wire_model(struct: type[msgspec.Struct], name: str | None = None) -> type[BaseModel]:
-    """A pydantic model with the fields of `struct`, for OpenAPI only."""
+    """A pydantic model with the fields of `struct`, for OpenAPI only.
+
+    Descriptions are the docstrings of the struct and of its fields (texts below them).
+    """
+    docs = _field_docs(struct)
+    optional = struct.__struct_config__.omit_defaults
     fields: dict[str, Any] = {}
     for field in msgspec.structs.fields(struct):
-        kind = _documented(field.type)
-        # Every field is always sent, so none is optional in the document.
-        fields[field.name] = (kind, Field())
-    doc = (struct.__doc__ or "").strip()
+        # Every field is always sent, so none is optional in the document, unless the struct omits defaults.
+        default = ... if field.required or not optional else None
+        fields[field.encode_name] = (_documented(field.type), Field(default, description=docs.get(field.name)))
+    doc = inspect.cleandoc(struct.__doc__ or "")
     config = ConfigDict(title=name or struct.__name__)
     return create_model(name or struct.__name__, __config__=config, __doc__=doc, **fields)
 
@@ -48,9 +57,29 @@ def page_model(struct: type[msgspec.Struct]) -> type[BaseModel]:
 
 
 def _documented(kind: Any) -> Any:
+    """`kind` with the structs inside replaced by their models."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return wire_model(kind)
-    origin, arguments = getattr(kind, "__origin__", None), getattr(kind, "__args__", ())
-    if origin in (list, tuple) and arguments and isinstance(arguments[0], type):
-        return list[_documented(arguments[0])]  # type: ignore[misc]
-    return kind
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return Union[tuple(_documented(argument) for argument in arguments)]  # noqa: UP007 - of a computed tuple
+    if origin is None or not arguments:
+        return kind
+    return origin[tuple(_documented(argument) for argument in arguments)]
+
+
+def _field_docs(struct: type[msgspec.Struct]) -> dict[str, str]:
+    """The texts below the fields of `struct` and its bases."""
+    docs: dict[str, str] = {}
+    for base in reversed(struct.__mro__):
+        if base.__module__.startswith("msgspec") or base is object:
+            continue
+        try:
+            body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+        except (OSError, TypeError):  # made without a source file
+            continue
+        assert isinstance(body, ast.ClassDef)
+        for field, text in zip(body.body, body.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
+                docs[field.target.id] = inspect.cleandoc(str(ast.literal_eval(text.value)))
+    return docs

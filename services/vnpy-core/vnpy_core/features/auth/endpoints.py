@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
-import msgspec
-from fastapi import APIRouter, Depends, Form, Request
+from fastapi import APIRouter, Depends, Request, Response
 
-from vnpy_core.features.auth.schemas import RefreshBody
+from vnpy_core.features.auth.schemas import ME_EXAMPLE, TOKENS_EXAMPLE, Me, RefreshBody, TokenRequest
 from vnpy_core.features.auth.service import AuthService, Tokens
-from vnpy_core.ports.auth import Principal, Role
+from vnpy_core.ports.auth import Principal
 from vnpy_core.web.auth import require_viewer
 from vnpy_core.web.problems import responses
 from vnpy_core.web.responses import FastResponse, wire_model
@@ -20,15 +18,7 @@ router = APIRouter(prefix="/api/v1/auth", tags=["auth"])
 NO_STORE = {"Cache-Control": "no-store"}
 
 
-class Me(msgspec.Struct, frozen=True, kw_only=True):
-    """The caller."""
-
-    name: str
-    role: Role
-    expires_at: datetime
-
-
-def _service(request: Request) -> AuthService:
+async def _service(request: Request) -> AuthService:
     service: AuthService = request.app.state.auth
     return service
 
@@ -37,23 +27,25 @@ Auth = Annotated[AuthService, Depends(_service)]
 Caller = Annotated[Principal, Depends(require_viewer)]
 
 
+def _answers(example: dict[str, Any], *codes: str) -> dict[int | str, dict[str, Any]]:
+    return responses(*codes) | {200: {"content": {"application/json": {"example": example}}}}
+
+
 @router.post(
     "/token",
     operation_id="create_token",
     summary="Log in",
     response_model=wire_model(Tokens),
-    responses=responses("RATE_LIMITED"),
+    responses=_answers(TOKENS_EXAMPLE, "RATE_LIMITED", "OVERLOADED", "STORAGE_FULL"),
 )
-async def create_token(
-    request: Request,
-    auth: Auth,
-    username: Annotated[str, Form(min_length=1, max_length=64, examples=["admin"])],
-    password: Annotated[str, Form(min_length=1, max_length=256, examples=["…"])],
-    grant_type: Annotated[str, Form(pattern="^password$")] = "password",
-) -> FastResponse:
-    """Exchange a name and a password (OAuth2 password form) for an access and a refresh token."""
+async def create_token(request: Request, auth: Auth, form: TokenRequest) -> Response:
+    """Exchange a name and a password (OAuth2 password form) for an access and a refresh token. Open.
+
+    After 5 failures of an account or an address the next attempt has to wait, 1 s and then longer: 429 with
+    `Retry-After`.
+    """
     address = request.client.host if request.client else "unknown"
-    return FastResponse(await auth.login(username, password, address), headers=NO_STORE)
+    return FastResponse(await auth.login(form.username, form.password, address), headers=NO_STORE)
 
 
 @router.post(
@@ -61,20 +53,27 @@ async def create_token(
     operation_id="refresh_token",
     summary="Renew a login",
     response_model=wire_model(Tokens),
-    responses=responses(),
+    responses=_answers(TOKENS_EXAMPLE, "STORAGE_FULL"),
 )
-async def refresh_token(auth: Auth, body: RefreshBody) -> FastResponse:
-    """Exchange a refresh token for new ones. Each can be used once; a second use ends the session."""
+async def refresh_token(auth: Auth, body: RefreshBody) -> Response:
+    """Exchange a refresh token for new ones. Each can be used once; a second use ends the session. Open."""
     return FastResponse(await auth.refresh(body.refresh_token), headers=NO_STORE)
 
 
-@router.post("/logout", operation_id="logout", summary="Log out", status_code=204, responses=responses())
-async def logout(auth: Auth, caller: Caller) -> None:
+@router.post("/logout", operation_id="logout", summary="Log out", status_code=204, responses=responses("STORAGE_FULL"))
+async def logout(auth: Auth, caller: Caller) -> Response:
     """End the session: its access and refresh tokens are refused from now on."""
     await auth.logout(caller)
+    return Response(status_code=204)
 
 
-@router.get("/me", operation_id="get_me", summary="Who am I", response_model=wire_model(Me), responses=responses())
-async def get_me(caller: Caller) -> FastResponse:
+@router.get(
+    "/me",
+    operation_id="get_me",
+    summary="Who am I?",
+    response_model=wire_model(Me),
+    responses=_answers(ME_EXAMPLE),
+)
+async def get_me(caller: Caller) -> Response:
     """The caller's name, role and when the access token expires."""
-    return FastResponse(Me(name=caller.name, role=caller.role, expires_at=caller.expires_at))
+    return FastResponse(Me(name=caller.name, role=caller.role, expires_at=caller.expires_at), headers=NO_STORE)

@@ -6,13 +6,15 @@ import asyncio
 import hashlib
 import secrets
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Protocol
 
 import jwt
 import msgspec
 
-from vnpy_core.domain.errors import ConfigurationError, NotAuthenticated
+from vnpy_core.domain.errors import ConfigurationError, NotAuthenticated, Overloaded
 from vnpy_core.features.auth.throttle import LoginThrottle
+from vnpy_core.kit.files import write_secret
 from vnpy_core.ports.auth import Principal, Role
 from vnpy_core.ports.clock import Clock
 from vnpy_core.ports.credentials import CredentialStore, Refresh, User
@@ -22,7 +24,9 @@ AUDIENCE = "vnpy-core"
 ADMIN = "admin"
 SHORTEST_PASSWORD = 12
 SHORTEST_SECRET = 32
-_CLAIMS = ["exp", "iat", "jti", "aud", "sub", "sid", "role"]
+LONGEST_TOKEN = 4_096
+LOGINS_WAITING = 32
+"""Logins that may wait for their turn to be checked; hashing takes 64 MB and 0.2 s each."""
 
 
 class Hasher(Protocol):
@@ -38,16 +42,29 @@ class Hasher(Protocol):
 
 
 class Tokens(msgspec.Struct, frozen=True, kw_only=True):
-    """What a login gives; `expires_in` is the access token's life in seconds."""
+    """What a login gives."""
 
     access_token: str
+    """Send it as `Authorization: Bearer …`."""
     refresh_token: str
+    """Good for one `POST /auth/refresh`."""
     token_type: str = "bearer"  # noqa: S105 - a word of OAuth2
     expires_in: int
+    """The access token's life, seconds."""
+
+
+class _Claims(msgspec.Struct, frozen=True, kw_only=True):
+    sub: str
+    role: Role
+    sid: str
+    jti: str
+    aud: str
+    iat: int
+    exp: int
 
 
 class AuthService:
-    """Loop thread only. Implements `ports.auth.Authenticator`."""
+    """Implements `ports.auth.Authenticator`. Loop thread only, but for `bootstrap`."""
 
     def __init__(
         self,
@@ -59,9 +76,9 @@ class AuthService:
         access: timedelta,
         refresh: timedelta,
     ) -> None:
-        """Raises ConfigurationError for a `secret` shorter than 32 characters."""
-        if len(secret) < SHORTEST_SECRET:
-            raise ConfigurationError(f"the token secret must have {SHORTEST_SECRET} characters or more")
+        """Raises ConfigurationError for a `secret` shorter than 32 bytes."""
+        if len(secret.encode()) < SHORTEST_SECRET:
+            raise ConfigurationError(f"the token secret must have {SHORTEST_SECRET} bytes or more")
         self._store = store
         self._hasher = hasher
         self._clock = clock
@@ -69,117 +86,166 @@ class AuthService:
         self._access = access
         self._refresh = refresh
         self._throttle = LoginThrottle(clock)
+        self._checking = asyncio.Lock()
+        self._waiting = 0
         self._nobody: str | None = None
+        # Kept here too, so that no request waits for the disk.
+        self._ended = store.ended_sessions()
 
     def bootstrap(self, chosen: str | None) -> str | None:
         """Make sure there is an admin; returns the random password made for it, if one was. Blocks; before serving.
 
-        `chosen` replaces the admin's password. Raises ConfigurationError when it is shorter than 12 characters.
+        `chosen` replaces the admin's password, which ends its sessions. Raises ConfigurationError when it is shorter
+        than 12 characters.
         """
+        if chosen is not None and len(chosen) < SHORTEST_PASSWORD:
+            raise ConfigurationError(f"auth.admin_password must have {SHORTEST_PASSWORD} characters or more")
         admin = self._store.user(ADMIN)
-        if chosen is not None:
-            if len(chosen) < SHORTEST_PASSWORD:
-                raise ConfigurationError(f"auth.admin_password must have {SHORTEST_PASSWORD} characters or more")
-            if admin is None or not self._hasher.verify(chosen, admin.password_hash):
-                self._put_admin(chosen)
+        if admin is not None and (chosen is None or self._hasher.verify(chosen, admin.password_hash)):
             return None
-        if admin is not None:
-            return None
-        made = secrets.token_urlsafe(18)
-        self._put_admin(made)
-        return made
+        password = chosen or secrets.token_urlsafe(18)
+        self._store.put_user(User(name=ADMIN, role=Role.ADMIN, password_hash=self._hasher.hash(password)))
+        self._store.end_sessions_of(ADMIN, self._clock.now() + self._access)
+        self._ended = self._store.ended_sessions()
+        return None if chosen else password
 
     async def login(self, name: str, password: str, address: str) -> Tokens:
-        """Raises NotAuthenticated, RateLimited."""
-        keys = (f"account {name[:64]}", f"address {address}")
-        self._throttle.check(*keys)
-        user = self._store.user(name)
-        if self._nobody is None:  # made at the first login and not at the start, which it would delay by 0.2 s
-            self._nobody = await asyncio.to_thread(self._hasher.hash, secrets.token_hex(16))
-        # An unknown name costs the same time, so that answers do not tell which names exist.
-        known = user.password_hash if user else self._nobody
-        right = await asyncio.to_thread(self._hasher.verify, password, known)
-        if user is None or not right:
-            self._throttle.failed(*keys)
-            raise NotAuthenticated("the name or the password is wrong")
-        self._throttle.succeeded(*keys)
-        self._store.prune(self._clock.now())
-        return self._issue(user, secrets.token_hex(16))
+        """Raises NotAuthenticated, RateLimited, Overloaded (too many logins wait), StorageFull."""
+        user = await self._check(name, password, address)
+        session_id, refresh_token = secrets.token_hex(16), secrets.token_urlsafe(32)
+        now = self._clock.now()
+        first = Refresh(
+            token_hash=_digest(refresh_token),
+            session_id=session_id,
+            user_name=user.name,
+            expires_at=now + self._refresh,
+        )
+        await asyncio.to_thread(self._open_session, first, now)
+        return self._issue(user, session_id, refresh_token)
 
     async def refresh(self, token: str) -> Tokens:
-        """Exchange a refresh token for new tokens. Raises NotAuthenticated.
+        """Exchange a refresh token for new tokens. Raises NotAuthenticated, StorageFull.
 
         A token that was used before was copied by somebody: its whole session ends.
         """
-        found = self._store.use_refresh(_digest(token))
-        if found is None or found.expires_at <= self._clock.now():
+        following = secrets.token_urlsafe(32)
+        now = self._clock.now()
+        found = await asyncio.to_thread(
+            self._store.rotate_refresh, _digest(token), _digest(following), now, now + self._refresh
+        )
+        if found is None or found.expires_at <= now:
             raise NotAuthenticated("the refresh token is not valid; log in again")
         if found.used:
-            self._end(found.session_id)
+            await self._end(found.session_id)
             raise NotAuthenticated("the refresh token was used before, so its session was ended; log in again")
-        user = self._store.user(found.user_name)
-        if user is None or self._store.session_ended(found.session_id):
+        user = await asyncio.to_thread(self._store.user, found.user_name)
+        if user is None or found.session_id in self._ended:
             raise NotAuthenticated("the session was ended; log in again")
-        return self._issue(user, found.session_id)
+        return self._issue(user, found.session_id, following)
 
     async def logout(self, principal: Principal) -> None:
-        """End the session that the caller's token belongs to."""
-        self._end(principal.session_id)
+        """End the session that the caller's token belongs to. Raises StorageFull: ended until the next restart only."""
+        await self._end(principal.session_id)
 
     async def authenticate(self, token: str) -> Principal:
         """Raises NotAuthenticated."""
+        claims = self._claims(token)
+        expires_at = datetime.fromtimestamp(claims.exp, UTC)
+        if expires_at <= self._clock.now():
+            raise NotAuthenticated("the access token has expired; refresh it")
+        if claims.sid in self._ended:
+            raise NotAuthenticated("the session was ended; log in again")
+        return Principal(
+            name=claims.sub, role=claims.role, session_id=claims.sid, expires_at=expires_at, token_id=claims.jti
+        )
+
+    async def _check(self, name: str, password: str, address: str) -> User:
+        """The user that `name` and `password` belong to; one login at a time, so that parallel guesses are counted."""
+        self._throttle.check(name, address)
+        if self._waiting >= LOGINS_WAITING:
+            raise Overloaded("too many logins at once; try again later", retry_after=1)
+        self._waiting += 1
         try:
-            claims: dict[str, Any] = jwt.decode(
+            async with self._checking:
+                self._throttle.check(name, address)
+                user = await asyncio.to_thread(self._verified, name, password)
+                if user is None:
+                    self._throttle.failed(name, address)
+                    raise NotAuthenticated("the name or the password is wrong")
+                self._throttle.succeeded(name)
+                return user
+        finally:
+            self._waiting -= 1
+
+    def _verified(self, name: str, password: str) -> User | None:
+        """An unknown name costs the same time, so that answers do not tell which names exist."""
+        if self._nobody is None:  # made at the first login and not at the start, which it would delay by 0.2 s
+            self._nobody = self._hasher.hash(secrets.token_hex(16))
+        user = self._store.user(name)
+        right = self._hasher.verify(password, user.password_hash if user else self._nobody)
+        return user if right else None
+
+    def _open_session(self, first: Refresh, now: datetime) -> None:
+        self._store.prune(now)
+        self._store.add_refresh(first)
+
+    async def _end(self, session_id: str) -> None:
+        now = self._clock.now()
+        until = now + self._access
+        self._ended = {other: end for other, end in self._ended.items() if end > now} | {session_id: until}
+        await asyncio.to_thread(self._store.end_session, session_id, until)
+
+    def _claims(self, token: str) -> _Claims:
+        try:
+            if len(token) > LONGEST_TOKEN:
+                raise ValueError("longer than any of ours")
+            claims = jwt.decode(
                 token,
                 self._secret,
                 algorithms=[ALGORITHM],
                 audience=AUDIENCE,
-                options={"require": _CLAIMS, "verify_exp": False, "verify_iat": False},
+                # The injected clock decides on time, so that tests own it; msgspec sees that all claims are there.
+                options={"verify_exp": False, "verify_iat": False},
             )
-            expires_at = datetime.fromtimestamp(int(claims["exp"]), UTC)
-            principal = Principal(
-                name=claims["sub"], role=Role(claims["role"]), session_id=claims["sid"], expires_at=expires_at
-            )
-        except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError) as error:
+            return msgspec.convert(claims, _Claims)
+        # RecursionError: a header of a thousand brackets, before the signature is looked at.
+        except (jwt.PyJWTError, ValueError, RecursionError) as error:
             raise NotAuthenticated("the access token is not valid") from error
-        # The injected clock decides, so that tests own the time.
-        if expires_at <= self._clock.now():
-            raise NotAuthenticated("the access token has expired; refresh it")
-        if self._store.session_ended(principal.session_id):
-            raise NotAuthenticated("the session was ended; log in again")
-        return principal
 
-    def _issue(self, user: User, session_id: str) -> Tokens:
+    def _issue(self, user: User, session_id: str, refresh_token: str) -> Tokens:
         now = self._clock.now()
-        claims = {
-            "sub": user.name,
-            "role": user.role.value,
-            "sid": session_id,
-            "jti": secrets.token_hex(16),
-            "aud": AUDIENCE,
-            "iat": int(now.timestamp()),
-            "exp": int((now + self._access).timestamp()),
-        }
-        refresh_token = secrets.token_urlsafe(32)
-        self._store.add_refresh(
-            Refresh(
-                token_hash=_digest(refresh_token),
-                session_id=session_id,
-                user_name=user.name,
-                expires_at=now + self._refresh,
-            )
+        claims = _Claims(
+            sub=user.name,
+            role=user.role,
+            sid=session_id,
+            jti=secrets.token_hex(16),
+            aud=AUDIENCE,
+            iat=int(now.timestamp()),
+            exp=int((now + self._access).timestamp()),
         )
         return Tokens(
-            access_token=jwt.encode(claims, self._secret, ALGORITHM),
+            access_token=jwt.encode(msgspec.to_builtins(claims), self._secret, ALGORITHM),
             refresh_token=refresh_token,
             expires_in=int(self._access.total_seconds()),
         )
 
-    def _end(self, session_id: str) -> None:
-        self._store.end_session(session_id, until=self._clock.now() + self._access)
 
-    def _put_admin(self, password: str) -> None:
-        self._store.put_user(User(name=ADMIN, role=Role.ADMIN, password_hash=self._hasher.hash(password)))
+def jwt_secret(path: Path) -> str:
+    """The key of the access tokens; the first start writes a random one of 256 bits to `path` (0600).
+
+    Blocks. Raises ConfigurationError for a file that cannot be read or is shorter than 32 bytes.
+    """
+    try:
+        if not path.exists():
+            write_secret(path, secrets.token_hex(32))
+        secret = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from error
+    if len(secret.encode()) < SHORTEST_SECRET:
+        raise ConfigurationError(
+            f"{path} must hold {SHORTEST_SECRET} bytes or more; delete it to have one made (ends all sessions)"
+        )
+    return secret
 
 
 def _digest(token: str) -> str:

@@ -1,1 +1,1 @@
-"""Where the paper market comes from: recordings, or a generator."""
+"""Where the paper venue's market comes from: `replay` reads recordings, `generated` makes one up."""

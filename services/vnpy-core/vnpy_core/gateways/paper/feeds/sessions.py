@@ -1,58 +1,59 @@
-"""Trading days: a night session belongs to the next one."""
+"""Trading days of venues with night sessions. Weekends are known, holidays are not."""
 
 from __future__ import annotations
 
-import functools
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 NIGHT_BEGINS = 18
-"""Hour in Shanghai from which ticks count for the next trading day."""
-_ONE_DAY = timedelta(days=1)
+"""From this local hour on trading belongs to the next trading day."""
+
+_CHINESE = frozenset({"SHFE", "INE", "DCE", "CZCE", "GFEX", "CFFEX", "SSE", "SZSE", "BSE", "SGE"})
+_DAY = timedelta(days=1)
 
 
-def trading_day(time: datetime, exchange: str) -> date:
-    """The trading day of an aware `time`; public holidays are not known here.
+def trading_day(local: datetime, exchange: str) -> date:
+    """The trading day that an aware time belongs to; Chinese venues are looked at in Shanghai, GLOBAL in UTC.
 
-    From 18:00 in Shanghai on it is the next weekday; the hours after midnight on a Saturday count for Monday. Crypto
-    (GLOBAL) has no sessions: the UTC date.
+    From 18:00 local time on it is the next weekday; Saturday (after Friday's midnight) and Sunday belong to Monday.
+    GLOBAL (crypto) never sleeps: its day is the UTC date.
     """
     if exchange == "GLOBAL":
-        return time.astimezone(UTC).date()
-    local = time.astimezone(SHANGHAI)
-    return _session_day(local.date(), local.hour >= NIGHT_BEGINS)
-
-
-@functools.lru_cache(maxsize=1024)
-def _session_day(day: date, night: bool) -> date:
-    if night:
-        day += _ONE_DAY
-    while day.weekday() >= 5:
-        day += _ONE_DAY
+        return local.astimezone(UTC).date()
+    if exchange in _CHINESE and local.tzinfo is not SHANGHAI:
+        local = local.astimezone(SHANGHAI)
+    day = local.date()
+    if local.hour >= NIGHT_BEGINS or day.weekday() > 4:
+        return next_weekday(day)
     return day
 
 
-@functools.lru_cache(maxsize=1024)
+def next_weekday(day: date) -> date:
+    """The weekday after: Monday for Friday."""
+    day += _DAY
+    while day.weekday() > 4:
+        day += _DAY
+    return day
+
+
 def previous_weekday(day: date) -> date:
-    """The weekday before `day`."""
-    day -= _ONE_DAY
-    while day.weekday() >= 5:
-        day -= _ONE_DAY
+    """The weekday before: Friday for Monday."""
+    day -= _DAY
+    while day.weekday() > 4:
+        day -= _DAY
     return day
 
 
-@functools.lru_cache(maxsize=4096)
-def calendar_day(action_day: date, day: date, hour: int) -> date:
-    """The day on which a CTP tick really happened.
+def ctp_days(trading: date, action: date, hour: int, exchange: str) -> tuple[date, date]:
+    """The day on which a tick really happened and its trading day, from CTP's TradingDay, ActionDay and local hour.
 
-    SHFE's ActionDay is the calendar day. DCE and CZCE repeat the trading day there: at night that is the previous
-    weekday's evening, and after midnight the day after that evening, which for Monday is Saturday.
+    At night the two must differ. Where they do not, DCE wrote the trading day twice and CZCE the calendar day twice.
     """
-    if action_day != day:
-        return action_day
+    if action != trading:
+        return action, trading
     if hour >= NIGHT_BEGINS:
-        return previous_weekday(day)
-    if hour < 4:
-        return previous_weekday(day) + _ONE_DAY
-    return action_day
+        return (action, next_weekday(action)) if exchange == "CZCE" else (previous_weekday(trading), trading)
+    if hour < 3 and trading.weekday() == 0:
+        return trading - 2 * _DAY, trading
+    return action, trading

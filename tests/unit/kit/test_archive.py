@@ -1,0 +1,141 @@
+"""Backup and restore of a data folder."""
+
+import io
+import json
+import os
+import sqlite3
+import stat
+import tarfile
+from contextlib import closing
+
+import pytest
+
+from vnpy_core.kit.archive import FORMAT, MANIFEST, ArchiveError, back_up, restore
+from vnpy_core.kit.files import write_secret
+from vnpy_core.kit.lock import DataFolderLock, FolderInUse
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "data"
+    write_secret(folder / ".vntrader" / "connect_ctp.json", '{"密码": "x"}')
+    (folder / "empty").write_bytes(b"")
+    (folder / "service.log").write_text("noise")
+    (folder / "strategies").symlink_to(tmp_path)
+    return folder
+
+
+@pytest.fixture
+def archive(tmp_path):
+    return tmp_path / "out" / "backup.tar.gz"
+
+
+def crafted(archive, name, *, kind=tarfile.REGTYPE, manifest=True):
+    archive.parent.mkdir(exist_ok=True)
+    with tarfile.open(archive, "w:gz") as tar:
+        if manifest:
+            content = json.dumps({"format": FORMAT}).encode()
+            info = tarfile.TarInfo(MANIFEST)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+        info = tarfile.TarInfo(name)
+        info.type = kind
+        info.linkname = "/etc/passwd"
+        tar.addfile(info, io.BytesIO(b""))
+
+
+def test_what_was_backed_up_comes_back_with_its_modes(data, archive, tmp_path):
+    back_up(data, archive, version="1")
+    assert stat.S_IMODE(archive.stat().st_mode) == 0o600
+    assert restore(archive, tmp_path / "other") is None
+    secret = tmp_path / "other" / ".vntrader" / "connect_ctp.json"
+    assert secret.read_text() == '{"密码": "x"}'
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    assert sorted(p.name for p in (tmp_path / "other").iterdir()) == [".vntrader", "empty", "service.lock"]
+
+
+def test_a_database_that_is_being_written_is_taken_with_its_wal(data, archive, tmp_path):
+    with closing(sqlite3.connect(data / "journal.sqlite")) as writer:
+        writer.executescript("PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; CREATE TABLE t(x);")
+        writer.executemany("INSERT INTO t VALUES (?)", [(n,) for n in range(1_000)])
+        writer.commit()
+        writer.execute("INSERT INTO t VALUES (-1)")  # not committed: must not be seen
+        back_up(data, archive, version="1")
+    restore(archive, tmp_path / "other")
+    with closing(sqlite3.connect(tmp_path / "other" / "journal.sqlite")) as copy:
+        assert copy.execute("SELECT count(*), min(x) FROM t").fetchone() == (1_000, 0)
+    assert not list((tmp_path / "other").glob("*-wal"))
+
+
+def test_a_backup_may_be_made_while_a_service_holds_the_folder(data, archive):
+    with DataFolderLock(data):
+        assert back_up(data, archive, version="1") == 2
+
+
+def test_an_archive_inside_the_folder_does_not_take_itself(data):
+    back_up(data, data / "b.tar.gz", version="1")
+    assert back_up(data, data / "b.tar.gz", version="1", force=True) == 2
+
+
+def test_an_archive_is_not_overwritten_unasked(data, archive):
+    back_up(data, archive, version="1")
+    with pytest.raises(ArchiveError, match="--force"):
+        back_up(data, archive, version="1")
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path, archive):
+    with pytest.raises(ArchiveError, match="no data folder"):
+        back_up(tmp_path / "nowhere", archive, version="1")
+
+
+def test_restore_refuses_a_folder_in_use(data, archive, tmp_path):
+    back_up(data, archive, version="1")
+    with DataFolderLock(tmp_path / "other"), pytest.raises(FolderInUse):
+        restore(archive, tmp_path / "other", force=True)
+
+
+def test_restore_into_a_full_folder_needs_force_and_keeps_what_was_there(data, archive):
+    back_up(data, archive, version="1")
+    (data / "empty").write_text("newer")
+    (data / "journal.sqlite-wal").write_text("would be played into the restored database")
+    with pytest.raises(ArchiveError, match="not empty"):
+        restore(archive, data)
+    aside = restore(archive, data, force=True)
+    assert (data / "empty").read_text() == ""
+    assert (aside / "empty").read_text() == "newer"
+    assert not (data / "journal.sqlite-wal").exists()
+    assert (data / "strategies").is_symlink()
+    assert back_up(data, archive, version="1", force=True) == 2  # what was moved aside is not taken again
+
+
+@pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "a/../../evil"])
+def test_paths_that_lead_out_are_refused(archive, tmp_path, name):
+    crafted(archive, name)
+    with pytest.raises(ArchiveError, match="nothing was restored"):
+        restore(archive, tmp_path / "other")
+    assert not (tmp_path / "evil").exists()
+    assert os.listdir(tmp_path / "other") == ["service.lock"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_links_and_devices_are_refused(archive, tmp_path, kind):
+    crafted(archive, "link", kind=kind)
+    with pytest.raises(ArchiveError, match="nothing was restored"):
+        restore(archive, tmp_path / "other")
+
+
+def test_a_foreign_archive_is_refused(archive, tmp_path):
+    crafted(archive, "file", manifest=False)
+    with pytest.raises(ArchiveError, match="not a backup"):
+        restore(archive, tmp_path / "other")
+
+
+def test_a_backup_cut_anywhere_is_refused_and_changes_nothing(data, archive, tmp_path):
+    (data / "noise").write_bytes(os.urandom(5_000))
+    back_up(data, archive, version="1")
+    whole = archive.read_bytes()
+    for end in range(0, len(whole) - 1, 97):
+        archive.write_bytes(whole[:end])
+        with pytest.raises(ArchiveError):
+            restore(archive, tmp_path / "other")
+        assert os.listdir(tmp_path / "other") == ["service.lock"]
