@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import structlog
 
 TESTS = Path(__file__).resolve().parent
 REPOSITORY = TESTS.parent
@@ -21,7 +22,19 @@ assert "vnpy.trader.utility" not in sys.modules, "vnpy was imported before the t
 (_home / ".vntrader").mkdir()
 (_home / "strategies").symlink_to(TESTS / "testkit" / "strategies", target_is_directory=True)
 os.environ["LANGUAGE"] = "zh_CN"
-os.chdir(_home)
+# Not by chdir, which would lose pytest its way to the tests: VnPy falls back to HOME.
+os.environ["HOME"] = str(_home)
+
+
+# structlog's default draws tracebacks with all locals, which takes seconds each.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.format_exc_info,
+        structlog.processors.KeyValueRenderer(),
+    ]
+)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
@@ -95,12 +95,10 @@ class RunningService:
         return self.process.returncode
 
 
-@pytest.fixture
-def make_service(tmp_path) -> Iterator[object]:
+def _makers(folder: Path) -> Iterator[Callable[..., RunningService]]:
     services: list[RunningService] = []
 
-    def make(config: str, folder: Path | None = None, environ: dict[str, str] | None = None) -> RunningService:
-        folder = folder or tmp_path
+    def make(config: str, folder: Path = folder, environ: dict[str, str] | None = None) -> RunningService:
         folder.mkdir(exist_ok=True)
         if not (folder / "strategies").exists():
             (folder / "strategies").symlink_to(REPOSITORY / "strategies", target_is_directory=True)
@@ -112,5 +110,48 @@ def make_service(tmp_path) -> Iterator[object]:
     yield make
     for service in services:
         if service.process is not None and service.process.poll() is None:
+            service.client.close()
             service.process.kill()
             service.process.wait()
+
+
+@pytest.fixture
+def make_service(tmp_path) -> Iterator[Callable[..., RunningService]]:
+    """`make_service(config)` starts a process in a folder of this test's own."""
+    yield from _makers(tmp_path)
+
+
+DEMO = """
+[log]
+format = "json"
+
+[gateways.PAPER]
+class = "vnpy_core.gateways.paper.gateway:PaperGateway"
+auto_connect = true
+
+[gateways.PAPER.setting]
+contracts = "{contracts}"
+rate = 20.0
+
+[gateways.IDLE]
+class = "vnpy_core.gateways.paper.gateway:PaperGateway"
+
+[strategies.demo]
+class_name = "DemoStrategy"
+vt_symbol = "rb2701.SHFE"
+auto_start = true
+""".format(contracts=REPOSITORY / "vnpy_config" / "contracts.toml")
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory) -> Iterator[RunningService]:
+    """One process on the generated market, shared by a module's tests."""
+    makers = _makers(tmp_path_factory.mktemp("service"))
+    service = next(makers)(DEMO)
+    deadline = time.monotonic() + 10
+    while len(service.client.get("/trading/ticks").json()["items"]) < 1:
+        assert time.monotonic() < deadline, "no ticks arrive"
+        time.sleep(0.05)
+    yield service
+    assert service.stop() == 0
+    next(makers, None)

@@ -90,7 +90,7 @@ def ledger(folder: Path) -> dict[str, list[dict[str, object]]]:
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
         database.row_factory = sqlite3.Row
         tables = {row["name"] for row in database.execute("select name from sqlite_master where type = 'table'")}
-        return {t: [dict(row) for row in database.execute(f"select * from {t}")] for t in tables}  # noqa: S608
+        return {t: [dict(row) for row in database.execute(f"select * from {t}")] for t in tables}
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,9 @@ def test_every_recorded_tick_reaches_a_client_and_all_books_agree_and_a_second_r
 ):
     first = replay(make_service, shared_data, shared_folder / "first")
     counted = first["counted"]
-    print(f"{counted['ticks']} ticks in {counted['seconds']:.1f} s: {counted['ticks'] / counted['seconds']:.0f} ticks/s")
+    print(
+        f"{counted['ticks']} ticks in {counted['seconds']:.1f} s: {counted['ticks'] / counted['seconds']:.0f} ticks/s"
+    )
     assert counted["ticks"] == TICKS
     assert (counted["gaps"], counted["repeats"], counted["orders_rising"]) == (0, 0, True)
     assert first["status"]["event_thread"]["ticks_conflated"] == 0

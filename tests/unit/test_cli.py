@@ -126,6 +126,7 @@ def test_check_tells_everything_that_is_wrong_and_where(configured, tmp_path):
     config.write_text(
         '[apps.Nope]\nclass = "no_such_package:App"\n'
         '[gateways.TYPO]\nclass = "vnpy_ctastrategy:CtaStrateyApp"\n'
+        '[gateways.PAPER]\nclass = "vnpy_core.gateways.paper.gateway:PaperGateway"\nsetting = { sped = 2.0 }\n'
         '[strategies.demo]\nclass_name = "DemoStrategi"\nvt_symbol = "demo"\n'
     )
     (tmp_path / "vnpy_config" / "vt_setting.json").write_text('{"a": ')
@@ -141,6 +142,7 @@ def test_check_tells_everything_that_is_wrong_and_where(configured, tmp_path):
         "strategies.demo.vt_symbol: 'demo' is not like rb2505.SHFE",
         "apps.Nope.class: there is no module no_such_package",
         "gateways.TYPO.class: vnpy_ctastrategy has no class CtaStrateyApp; did you mean CtaStrategyApp?",
+        "gateways.PAPER.setting.sped: unknown to the gateway; did you mean speed?",
     ):
         assert expected in outcome.stderr
     assert "Traceback" not in outcome.stderr

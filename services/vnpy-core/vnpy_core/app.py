@@ -17,7 +17,6 @@ import uvicorn
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from pwdlib import PasswordHash
-from starlette.middleware.cors import CORSMiddleware
 
 from vnpy_core import __version__
 from vnpy_core.adapters.credentials.sqlite import SqliteCredentials
@@ -69,15 +68,13 @@ def build_api(settings: Settings, registry: CollectorRegistry | None = None) -> 
     for endpoints in (auth_endpoints, trading_endpoints, system_endpoints, streaming_endpoints):
         api.include_router(endpoints.router)
     server = settings.server
-    if server.cors_origins:
-        api.add_middleware(
-            CORSMiddleware,
-            allow_origins=server.cors_origins,
-            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id"],
-            expose_headers=["X-Request-Id", "Idempotent-Replay", "Retry-After"],
-        )
-    api.add_middleware(RequestGate, allowed_hosts=server.allowed_hosts, body_limit=server.body_limit, registry=registry)
+    api.add_middleware(
+        RequestGate,
+        allowed_hosts=server.allowed_hosts,
+        body_limit=server.body_limit,
+        cors_origins=server.cors_origins,
+        registry=registry,
+    )
     return api
 
 

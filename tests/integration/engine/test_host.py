@@ -151,7 +151,7 @@ async def test_connect_settings_come_from_vnpys_own_file_under_those_of_the_serv
             assert host.main_engine.gateways["P"].settings == [{"user": "toml", "password": "file"}]
             await host.disconnect("P")
             path.write_text('{"user": ')
-            with pytest.raises(ConfigurationError, match="connect_p.json"):
+            with pytest.raises(Conflict, match="connect_p.json"):
                 await host.connect("P", {})
     finally:
         path.unlink()

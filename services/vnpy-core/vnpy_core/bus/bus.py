@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
-from vnpy_core.bus import topics
 from vnpy_core.bus.message import Message
 
 Subscriber = Callable[[Message], None]
@@ -18,35 +17,29 @@ class Bus:
     """Loop thread only. Subscribers are plain functions that return at once; a slow reader brings its own queue."""
 
     def __init__(self) -> None:
-        self._exact: dict[str, list[Subscriber]] = {}
-        self._prefixes: list[tuple[str, Subscriber]] = []
+        self._subscriptions: list[_Subscription] = []
         self.subscriber_errors = 0
 
     def subscribe(self, patterns: Iterable[str], subscriber: Subscriber) -> Callable[[], None]:
-        """Call `subscriber` for each message under one of `patterns`; returns the way to unsubscribe."""
-        exact = [p for p in patterns if not p.endswith("*")]
-        prefixes = [(p, subscriber) for p in patterns if p.endswith("*")]
-        for topic in exact:
-            self._exact.setdefault(topic, []).append(subscriber)
-        self._prefixes.extend(prefixes)
+        """Call `subscriber` once for each message under any of `patterns`; returns the way to unsubscribe."""
+        subscription = _Subscription(patterns, subscriber)
+        self._subscriptions.append(subscription)
 
         def unsubscribe() -> None:
-            for topic in exact:
-                self._exact[topic].remove(subscriber)
-            for entry in prefixes:
-                self._prefixes.remove(entry)
-            exact.clear()
-            prefixes.clear()
+            if subscription.active:
+                subscription.active = False
+                self._subscriptions.remove(subscription)
 
         return unsubscribe
 
     def publish(self, message: Message) -> None:
-        """Hand `message` to each subscriber, in order of subscription; one that raises is logged, the others go on."""
-        for subscriber in tuple(self._exact.get(message.topic, ())):
-            self._deliver(subscriber, message)
-        for pattern, subscriber in tuple(self._prefixes):
-            if topics.matches(pattern, message.topic):
-                self._deliver(subscriber, message)
+        """Hand `message` to each subscriber, in order of subscription; one that raises is logged, the others go on.
+
+        Those who come during the delivery start with the next message, those who leave get none any more.
+        """
+        for subscription in tuple(self._subscriptions):
+            if subscription.active and subscription.takes(message.topic):
+                self._deliver(subscription.subscriber, message)
 
     def _deliver(self, subscriber: Subscriber, message: Message) -> None:
         try:
@@ -54,3 +47,18 @@ class Bus:
         except Exception:  # noqa: BLE001 - a guarded door: one reader's fault must not reach the others
             self.subscriber_errors += 1
             _log.exception("bus subscriber failed", subscriber=repr(subscriber), topic=message.topic)
+
+
+class _Subscription:
+    """A few in a process: those with many listeners (WebSocket) subscribe once and have an index of their own."""
+
+    def __init__(self, patterns: Iterable[str], subscriber: Subscriber) -> None:
+        patterns = frozenset(patterns)
+        self.active = True
+        self.subscriber = subscriber
+        self._exact = frozenset(pattern for pattern in patterns if not pattern.endswith("*"))
+        self._prefixes = tuple(pattern[:-1] for pattern in patterns if pattern.endswith("*"))
+
+    def takes(self, topic: str) -> bool:
+        """As `topics.matches` for any of the patterns."""
+        return topic in self._exact or topic.startswith(self._prefixes)

@@ -28,7 +28,8 @@ KEEP_FINISHED = 50_000
 class ReadView:
     """Loop thread only. Fed with every message before subscribers see it.
 
-    Finished orders, and trades, are kept up to `keep_finished` each, the oldest going first; active orders always stay.
+    Finished orders, finished quotes and trades are kept up to `keep_finished` each, the oldest going first; what is
+    active always stays.
     """
 
     def __init__(self, keep_finished: int = KEEP_FINISHED) -> None:
@@ -42,7 +43,8 @@ class ReadView:
         self.accounts: dict[str, Account] = {}
         self.contracts: dict[str, dict[str, Contract]] = {}
         """vt_symbol -> gateway_name -> contract: several gateways may offer the same one."""
-        self.quotes: dict[str, Quote] = {}
+        self.active_quotes: dict[str, Quote] = {}
+        self.finished_quotes: OrderedDict[str, Quote] = OrderedDict()
         self.gateways: dict[str, Gateway] = {}
         self.strategies: dict[str, StrategyUpdate] = {}
         self.stop_orders: dict[str, StopOrderUpdate] = {}
@@ -70,7 +72,7 @@ class ReadView:
             case Contract():
                 self.contracts.setdefault(event.vt_symbol, {})[event.gateway_name] = event
             case Quote():
-                self.quotes[event.vt_quoteid] = event
+                self._apply_quote(event)
             case Gateway():
                 self.gateways[event.gateway_name] = event
             case StrategyUpdate():
@@ -123,7 +125,7 @@ class ReadView:
             "position.updated": dict(self.positions),
             "account.updated": dict(self.accounts),
             "order.updated": dict(self.active_orders),
-            "quote.updated": {k: q for k, q in self.quotes.items() if q.status.is_active},
+            "quote.updated": dict(self.active_quotes),
             "gateway.updated": dict(self.gateways),
             "strategy.updated": dict(self.strategies),
             "stop_order.updated": dict(self.stop_orders),
@@ -148,8 +150,19 @@ class ReadView:
             self.finished_orders[order.vt_orderid] = order
             if len(self.finished_orders) > self._keep:
                 _, oldest = self.finished_orders.popitem(last=False)
-                if oldest.client_order_id:
-                    self._client_ids.pop(oldest.client_order_id, None)
+                # The name may belong to a later order by now.
+                if oldest.client_order_id and self._client_ids.get(oldest.client_order_id) == oldest.vt_orderid:
+                    del self._client_ids[oldest.client_order_id]
         for waiter in self._waiters.pop(order.vt_orderid, []):
             if not waiter.done():
                 waiter.set_result(order)
+
+    def _apply_quote(self, quote: Quote) -> None:
+        if quote.status.is_active:
+            self.active_quotes[quote.vt_quoteid] = quote
+            self.finished_quotes.pop(quote.vt_quoteid, None)
+            return
+        self.active_quotes.pop(quote.vt_quoteid, None)
+        self.finished_quotes[quote.vt_quoteid] = quote
+        if len(self.finished_quotes) > self._keep:
+            self.finished_quotes.popitem(last=False)

@@ -45,7 +45,7 @@ def _to_try(settings: Settings, address: str, path: Path) -> list[str]:
     """Three lines for a shell: log in, look, and trade."""
     vt_symbol = next((s.vt_symbol for s in settings.strategies.values()), "rb2505.SHFE")
     order = {"vt_symbol": vt_symbol, "direction": "LONG", "offset": "OPEN", "type": "MARKET", "volume": 1}
-    password = "password=…" if settings.auth.admin_password is not None else f"password@{_short(path)}"
+    password = "password=YOURS" if settings.auth.admin_password is not None else f"password@{_short(path)}"
     api = f"{address}/api/v1"
     return [
         "",

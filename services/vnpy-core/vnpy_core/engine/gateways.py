@@ -199,7 +199,7 @@ class Gateways:
             raise GatewayNotConnected(f"gateway {name} is {record.state.lower()}; connect it first")
 
     async def connect(self, name: str, setting: dict[str, Any]) -> None:
-        """Start connecting. Raises NotFound, Conflict, ConfigurationError (its settings file is broken)."""
+        """Start connecting. Raises NotFound, Conflict (connected, not loaded, or its settings file is broken)."""
         record = self._get(name)
         if self.is_connected(name) or record.state is GatewayState.CONNECTING:
             raise Conflict(f"gateway {name} is {record.state.lower()} already")
@@ -247,7 +247,7 @@ class Gateways:
                 try:
                     setting |= json.loads(path.read_text(encoding="utf-8"))
                 except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
-                    raise ConfigurationError(f"{path} is not a JSON object: {error}") from error
+                    raise Conflict(f"{path} is not a JSON object: {error}") from error
         configured = self._settings.get(record.name)
         return setting | (configured.setting if configured else {}) | overrides
 

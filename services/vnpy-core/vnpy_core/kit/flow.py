@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 
 
 class CreditFlow:
@@ -23,14 +24,15 @@ class CreditFlow:
             self._holders.add(consumer)
 
     def release(self, consumer: str) -> None:
-        """`consumer` caught up; the last one resumes those who wait."""
+        """`consumer` caught up; the last one resumes those who wait. One that raises is heard after all have run."""
         with self._lock:
             self._holders.discard(consumer)
             if self._holders:
                 return
             waiting, self._waiting = self._waiting, []
-        for resume in waiting:
-            resume()
+        with ExitStack() as calls:  # calls all, last in first out, and then raises what one of them raised
+            for resume in reversed(waiting):
+                calls.callback(resume)
 
     def when_open(self, resume: Callable[[], None]) -> None:
         """Call `resume` as soon as the flow is open, at once if it is."""

@@ -24,11 +24,11 @@ class BackgroundTasks:
         task.add_done_callback(self._forget)
 
     async def cancel(self) -> None:
-        """Cancel all and wait until they have ended."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Cancel all, also what they spawn while they end, and wait until they have ended."""
+        while tasks := list(self._tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -53,8 +53,8 @@ def test_everything_wrong_is_named_at_once(tmp_path):
                         'product="STONKS"\nslippage=1.5\n')  # fmt: skip
     said = str(wrong.value)
     for part in (
-        "contracts.toml", "[rb] exchange: is missing", "[rb] size", "[rb] pricetick", "[rb] margn: unknown", "[ru] size",
-        "[ru] pricetick", "[ru] product", "[ru] slippage",
+        "contracts.toml", "[rb] exchange: is missing", "[rb] size", "[rb] pricetick", "[rb] margn: unknown",
+        "[ru] size", "[ru] pricetick", "[ru] product", "[ru] slippage",
     ):  # fmt: skip
         assert part in said, part
 

@@ -1,8 +1,8 @@
 import sqlite3
 
 import pytest
-from testkit.paper import order, snapshot, venue
 
+from testkit.paper import order, snapshot, venue
 from vnpy_core.domain.errors import ConfigurationError
 from vnpy_core.gateways.paper.ledger import Ledger
 

@@ -4,8 +4,8 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from testkit.paper import BTC, MA, RB, SPECS, order, snapshot, venue
 
+from testkit.paper import BTC, MA, RB, SPECS, order, snapshot, venue
 from vnpy_core.domain.enums import Direction, Offset, Status
 from vnpy_core.gateways.paper.model import VenueAccount, VenueOrder, VenuePosition, VenueTrade
 
@@ -214,7 +214,9 @@ def test_resting_futures_orders_end_with_their_trading_day_and_crypto_orders_do_
     market.place(order("LONG", 1, 50000, spec=BTC, offset="NONE"))
     events = market.on_snapshot(snapshot([(3000, 9)], [(3001, 9)], at=9, day=date(2026, 11, 23)))
     assert [(o.status, o.reason) for o in orders(events)] == [("CANCELLED", "end of trading day")]
-    assert orders(market.on_snapshot(snapshot([(60000, 9)], [(60001, 9)], spec=BTC, at=10, day=date(2026, 11, 23)))) == []
+    assert (
+        orders(market.on_snapshot(snapshot([(60000, 9)], [(60001, 9)], spec=BTC, at=10, day=date(2026, 11, 23)))) == []
+    )
 
 
 def test_a_net_position_flips_through_zero_with_the_right_profit(market):

@@ -7,7 +7,7 @@ import hashlib
 import secrets
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import jwt
 import msgspec
@@ -27,6 +27,7 @@ SHORTEST_SECRET = 32
 LONGEST_TOKEN = 4_096
 LOGINS_WAITING = 32
 """Logins that may wait for their turn to be checked; hashing takes 64 MB and 0.2 s each."""
+_LAST_SECOND = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 
 
 class Hasher(Protocol):
@@ -60,7 +61,7 @@ class _Claims(msgspec.Struct, frozen=True, kw_only=True):
     jti: str
     aud: str
     iat: int
-    exp: int
+    exp: Annotated[int, msgspec.Meta(ge=0, le=_LAST_SECOND)]
 
 
 class AuthService:

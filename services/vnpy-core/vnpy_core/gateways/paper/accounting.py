@@ -1,18 +1,20 @@
 """Positions, margin, fees and funds of one paper account, in exact decimals.
 
 Cost is kept as a sum and not as an average, and what a closing trade takes off it is what its profit is reckoned with,
-so that `balance = initial - fees + realised + unrealised` holds to the last digit.
+so that `balance = initial - fees + realised + unrealised` holds to the last digit, whatever the division rounds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
 from vnpy_core.domain.enums import Direction, Offset
 from vnpy_core.gateways.paper.model import ContractSpec, VenuePosition
 
 ZERO = Decimal(0)
+_CENT = Decimal("1e-8")
+"""Cost is divided to this, so that sums of it stay within the 28 digits that decimals keep."""
 
 
 class Holding:
@@ -60,7 +62,7 @@ class Holding:
     def close(self, today: Decimal, yesterday: Decimal, price: Decimal) -> Decimal:
         """Take off volume; returns the realised profit before fees."""
         volume = today + yesterday
-        cost = self.cost if volume == self.volume else self.cost * volume / self.volume
+        cost = self.cost if volume == self.volume else (self.cost * volume / self.volume).quantize(_CENT)
         self.today -= today
         self.yesterday -= yesterday
         self.cost -= cost
@@ -125,7 +127,7 @@ class Accounting:
         """What all holdings bind."""
         return sum((holding.margin for holding in self.holdings.values()), ZERO)
 
-    def unrealised(self, last_prices: dict[tuple[str, str], Decimal]) -> Decimal:
+    def unrealised(self, last_prices: Mapping[tuple[str, str], Decimal]) -> Decimal:
         """Profit of all holdings at the last prices."""
         return sum(
             (h.unrealised(last_prices.get((h.spec.symbol, h.spec.exchange))) for h in self.holdings.values()), ZERO

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -53,9 +54,14 @@ from vnpy_core.ports.flow import Flow
 
 EVENT_STEP = "ePaperStep."
 EVENT_FINISHED = "ePaperFinished"
+"""Its data: `gateway_name`, `ticks`, and `reason`, empty where the recording was played to its end."""
 PEEK = 2_000
 """Snapshots of a recording that are looked at for its contracts before it is played."""
 SHANGHAI = ZoneInfo("Asia/Shanghai")
+_EXCHANGES = frozenset(exchange.value for exchange in Exchange)
+_LARGEST = {"rate": 10_000, "speed": 1e9, "max_gap": 86_400, "balance": 1e15, "latency_ms": 60_000}
+_stepped_last: WeakKeyDictionary[EventEngine, BaseGateway] = WeakKeyDictionary()
+"""Which gateway made an engine's last step: several take turns. Touched on the event threads only."""
 
 
 class PaperSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -116,7 +122,9 @@ class PaperGateway(BaseGateway):  # type: ignore[misc]
         self._flow: Flow | None = None
         # The feed's thread and those who send orders meet here; events are put inside, so their order is the venue's.
         self._lock = threading.RLock()
+        # Each connection has its own: set, it ends what still runs or waits in the queue for that connection.
         self._closing = threading.Event()
+        self._opened = False
         self._thread: threading.Thread | None = None
         self._contracts: dict[tuple[str, str], ContractSpec] = {}
         self._subscribed: set[tuple[str, str]] = set()
@@ -144,7 +152,7 @@ class PaperGateway(BaseGateway):  # type: ignore[misc]
             now=lambda: datetime.now(UTC),
             latency=timedelta(milliseconds=self._settings.latency_ms),
         )
-        self._closing.clear()
+        self._closing, self._opened = threading.Event(), False
         self.connected = True
         self._show_books()
         self.write_log(f"paper: connected to the {self._settings.market} market")
@@ -154,29 +162,31 @@ class PaperGateway(BaseGateway):  # type: ignore[misc]
     def open_market(self) -> None:
         """Let the feed begin. Once for each connect; more calls do nothing."""
         with self._lock:
-            if not self.connected or self._thread is not None or self._stepping:
+            if not self.connected or self._opened:
                 return
+            self._opened = True
             if self._settings.speed == 0:
-                self._stepping = True
                 self.event_engine.register(self._step_event, self._step)
-                self._put_step()
+                self._put_step(self._closing)
             else:
-                self._thread = threading.Thread(target=self._play, name=f"paper {self.gateway_name}", daemon=True)
+                run = (self._feed, self._closing)
+                self._thread = threading.Thread(
+                    target=self._play, args=run, name=f"paper {self.gateway_name}", daemon=True
+                )
                 self._thread.start()
 
     def close(self) -> None:
         """End the feed and close the books; `connect` opens them again."""
-        self._closing.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
         with self._lock:
-            self._thread = None
-            if self._stepping:
-                self.event_engine.unregister(self._step_event, self._step)
-                self._stepping = False
+            self._closing.set()
+            thread, self._thread = self._thread, None
+            self.event_engine.unregister(self._step_event, self._step)
+            self._feed = iter(())
             if self.connected:
                 self.connected = False
                 self._ledger.close()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
 
     def subscribe(self, req: SubscribeRequest) -> None:
         """Send this contract's ticks from now on."""
@@ -250,7 +260,7 @@ class PaperGateway(BaseGateway):  # type: ignore[misc]
 
     # --- the feed ---
 
-    _stepping = False
+    _feed: Iterator[Snapshot] = iter(())
     _generated: GeneratedMarket | None = None
     _replay: Replay | None = None
 
@@ -263,9 +273,9 @@ class PaperGateway(BaseGateway):  # type: ignore[misc]
         self._played, self._generated, self._replay = 0, None, None
         settings = self._settings
         if settings.market == "generated":
-            specs = [self._spec(*vt_symbol.rsplit(".", 1)) for vt_symbol in _words(settings.symbols)]
+            specs = [self._named(vt_symbol) for vt_symbol in _words(settings.symbols)]
             self._generated = GeneratedMarket(specs, rate=settings.rate, seed=settings.seed, start=datetime.now(UTC))
-            self._feed: Iterator[Snapshot] = iter(self._generated)
+            self._feed = iter(self._generated)
         else:
             self._replay = Replay(
                 _words(settings.files),
@@ -279,54 +289,85 @@ class PaperGateway(BaseGateway):  # type: ignore[misc]
             shown = {(snapshot.symbol, snapshot.exchange): None for snapshot in head}
             named = {} if settings.symbols == PaperSettings().symbols else _words(settings.symbols)
             specs = [self._spec(*key) for key in shown]
-            specs += [self._spec(*vt_symbol.rsplit(".", 1)) for vt_symbol in named]
+            specs += [self._named(vt_symbol) for vt_symbol in named]
         self._contracts = {(spec.symbol, spec.exchange): spec for spec in specs}
+
+    def _named(self, vt_symbol: str) -> ContractSpec:
+        symbol, dot, exchange = vt_symbol.rpartition(".")
+        if not dot:
+            raise ConfigurationError(f"the paper gateway's symbols are like rb2701.SHFE, not {vt_symbol!r}")
+        return self._spec(symbol, exchange)
 
     def _spec(self, symbol: str, exchange: str) -> ContractSpec:
         spec = self._table.find(symbol, exchange)
         if spec is None:
             raise ConfigurationError(f"contract {symbol}.{exchange} has no product in {self._settings.contracts}")
+        if spec.exchange not in _EXCHANGES or spec.product not in Product.__members__:
+            raise ConfigurationError(f"VnPy knows no exchange {spec.exchange} or no product {spec.product}")
         return spec
 
-    def _play(self) -> None:
+    def _play(self, feed: Iterator[Snapshot], closing: threading.Event) -> None:
         """The feed's own thread: keep the recording's pace."""
         settings = self._settings
         previous: datetime | None = None
         due = time.monotonic()
-        for snapshot in self._feed:
-            if previous is not None:
-                gap = (snapshot.time - previous).total_seconds() / settings.speed
-                due += min(max(gap, 0.0), settings.max_gap)
-            previous = snapshot.time
-            if self._closing.wait(max(0.0, due - time.monotonic())):
-                return
-            self._on_snapshot(snapshot)
-        self._finish()
+        reason = ""
+        try:
+            for snapshot in feed:
+                if previous is not None:
+                    gap = (snapshot.time - previous).total_seconds() / settings.speed
+                    due += min(max(gap, 0.0), settings.max_gap)
+                previous = snapshot.time
+                if closing.wait(max(0.0, due - time.monotonic())):
+                    return
+                self._on_snapshot(snapshot, closing)
+        except Exception as error:  # noqa: BLE001 - a feed never ends without a word
+            reason = str(error) or repr(error)
+        self._finish(reason, closing)
 
-    def _put_step(self) -> None:
-        self.event_engine.put(Event(self._step_event))
+    def _put_step(self, closing: threading.Event) -> None:
+        self.event_engine.put(Event(self._step_event, closing))
 
     def _step(self, event: Event) -> None:
         """As fast as possible, on the event thread: the next snapshot once all that the last one caused is handled."""
-        if self._closing.is_set():
+        closing: threading.Event = event.data
+        if closing.is_set():
             return
-        if self.event_engine._queue.qsize() > 0:
-            self._put_step()
+        if self._must_wait():
+            self._put_step(closing)
             return
         if self._flow is not None and not self._flow.open:
-            self._flow.when_open(self._put_step)
+            self._flow.when_open(partial(self._put_step, closing))
             return
-        snapshot = next(self._feed, None)
+        _stepped_last[self.event_engine] = self
+        try:
+            with self._lock:
+                snapshot = None if closing.is_set() else next(self._feed, None)
+                if snapshot is not None:
+                    self._on_snapshot(snapshot, closing)
+        except Exception as error:  # noqa: BLE001 - a feed never ends without a word
+            self._finish(str(error) or repr(error), closing)
+            return
         if snapshot is None:
-            self._finish()
-            return
-        self._on_snapshot(snapshot)
-        self._put_step()
+            self._finish("", closing)
+        else:
+            self._put_step(closing)
 
-    def _on_snapshot(self, snapshot: Snapshot) -> None:
+    def _must_wait(self) -> bool:
+        """Whether anything but steps is queued, or the step of a gateway whose turn it is."""
+        queue = self.event_engine._queue
+        if not queue.qsize():
+            return False
+        with queue.mutex:
+            waiting = [event.type for event in queue.queue]
+        if not all(kind.startswith(EVENT_STEP) for kind in waiting):
+            return True
+        return bool(waiting) and _stepped_last.get(self.event_engine) is self
+
+    def _on_snapshot(self, snapshot: Snapshot, closing: threading.Event) -> None:
         key = (snapshot.symbol, snapshot.exchange)
         with self._lock:
-            if not self.connected:
+            if closing.is_set():
                 return
             self._played += 1
             if key not in self._contracts:
@@ -338,12 +379,17 @@ class PaperGateway(BaseGateway):  # type: ignore[misc]
             if key in self._subscribed:
                 self.on_tick(self._tick(snapshot, self._contracts[key]))
 
-    def _finish(self) -> None:
+    def _finish(self, reason: str, closing: threading.Event) -> None:
+        """Tell that the feed has ended: by itself, or for `reason`."""
+        if closing.is_set():
+            return
         bad = self._replay.bad_count if self._replay else 0
         if bad and self._replay:
             self.write_log(f"paper: {bad} rows were left out: {'; '.join(self._replay.bad_rows[:5])}")
-        self.write_log(f"paper: replay finished: {self._played} ticks")
-        self.on_event(EVENT_FINISHED, {"gateway_name": self.gateway_name, "ticks": self._played})
+        how = f"ended: {reason}; after" if reason else "finished:"
+        self.write_log(f"paper: {self._settings.market} {how} {self._played} ticks")
+        data = {"gateway_name": self.gateway_name, "ticks": self._played, "reason": reason}
+        self.on_event(EVENT_FINISHED, data)
 
     # --- to VnPy's objects ---
 
@@ -474,9 +520,8 @@ def _parse(setting: dict[str, Any]) -> PaperSettings:
         settings = msgspec.convert(setting, PaperSettings, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"the paper gateway's setting is wrong: {error}") from error
-    numbers = {name: getattr(settings, name) for name in ("rate", "speed", "max_gap", "balance", "latency_ms")}
-    wrong = [name for name, value in numbers.items() if not math.isfinite(value) or value < 0]
-    if settings.rate == 0 or settings.rate > 10_000:
+    wrong = [name for name, largest in _LARGEST.items() if not 0 <= getattr(settings, name) <= largest]
+    if settings.rate == 0:
         wrong.append("rate")
     if wrong:
         raise ConfigurationError(f"the paper gateway's setting is wrong: {', '.join(wrong)} is out of range")

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from datetime import UTC, date, datetime
-from decimal import Decimal
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 import msgspec
 
 from vnpy_core.domain.enums import Direction, Offset, OrderType, Status
-from vnpy_core.domain.errors import ConfigurationError
+from vnpy_core.domain.errors import ConfigurationError, StorageFull
 from vnpy_core.gateways.paper.model import VenueOrder, VenueTrade
 
 APPLICATION_ID = 0x76706C31
@@ -67,17 +67,28 @@ class Saved(msgspec.Struct, frozen=True):
     cash: Decimal | None
 
 
+class LedgerTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """Sums that the file itself gives, to check others against. `volumes` is by (vt_symbol, direction, offset)."""
+
+    orders: dict[str, int]
+    """Status -> how many."""
+    trades: int
+    volumes: dict[tuple[str, str, str], Decimal]
+    fees: Decimal
+    cash: Decimal
+
+
 class Ledger:
     """One file. One thread at a time; the venue's lock sees to it."""
 
     def __init__(self, path: Path) -> None:
         """Open or create. Raises ConfigurationError for a file that is broken, newer than this code or not ours."""
         self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             self._open()
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, OSError) as error:
             raise ConfigurationError(f"the paper ledger {path} cannot be read: {error}; move it away") from error
 
     def close(self) -> None:
@@ -85,7 +96,29 @@ class Ledger:
         self._connection.close()
 
     def load(self) -> Saved:
-        """Everything, orders and trades oldest first."""
+        """Everything, orders and trades oldest first. Raises ConfigurationError where the file is damaged."""
+        try:
+            return self._load()
+        except (sqlite3.DatabaseError, InvalidOperation, ValueError) as error:
+            raise ConfigurationError(f"the paper ledger {self._path} is damaged: {error}; move it away") from error
+
+    def totals(self) -> LedgerTotals:
+        """Plain sums of the rows, reckoned without the venue."""
+        read = self._connection.execute
+        trades = read("select symbol || '.' || exchange, direction, offset, volume, fee from trades").fetchall()
+        volumes: dict[tuple[str, str, str], Decimal] = {}
+        for vt_symbol, direction, offset, volume, _ in trades:
+            key = (vt_symbol, direction, offset)
+            volumes[key] = volumes.get(key, Decimal(0)) + Decimal(volume)
+        return LedgerTotals(
+            orders=dict(read("select status, count(*) from orders group by status").fetchall()),
+            trades=len(trades),
+            volumes=volumes,
+            fees=sum((Decimal(fee) for *_, fee in trades), Decimal(0)),
+            cash=Decimal(read("select value from meta where name = 'cash'").fetchone()[0]),
+        )
+
+    def _load(self) -> Saved:
         read = self._connection.execute
         cash = read("select value from meta where name = 'cash'").fetchone()
         return Saved(
@@ -111,10 +144,10 @@ class Ledger:
         trading_days: Iterable[tuple[str, str, date]] = (),
         cash: Decimal,
     ) -> None:
-        """Write what changed, all of it or nothing. Raises sqlite3.OperationalError when the disk is full."""
+        """Write what changed, all of it or nothing. Raises StorageFull when it cannot be written now."""
         connection = self._connection
-        connection.execute("begin immediate")
         try:
+            connection.execute("begin immediate")
             connection.executemany(
                 "insert or replace into orders values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 map(_order_row, orders),
@@ -129,10 +162,13 @@ class Ledger:
                 [(symbol, exchange, day.isoformat()) for symbol, exchange, day in trading_days],
             )
             connection.execute("insert or replace into meta values ('cash', ?)", (str(cash),))
-        except BaseException:
-            connection.execute("rollback")
+            connection.execute("commit")
+        except BaseException as error:
+            if connection.in_transaction:  # SQLite may have rolled back already, as it does when the disk is full
+                connection.execute("rollback")
+            if isinstance(error, sqlite3.OperationalError):
+                raise StorageFull(f"the paper ledger {self._path} cannot be written: {error}") from error
             raise
-        connection.execute("commit")
 
     def _open(self) -> None:
         read = self._connection.execute
@@ -145,14 +181,20 @@ class Ledger:
             raise ConfigurationError(f"{self._path} is not a paper ledger; move it away or name another file")
         elif version > VERSION:
             raise ConfigurationError(f"{self._path} was written by a newer version (schema {version})")
+        elif (damage := read("pragma quick_check(1)").fetchone()[0]) != "ok":
+            raise ConfigurationError(f"the paper ledger {self._path} is damaged: {damage}; move it away")
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def _micros(moment: datetime) -> int:
-    return int(moment.timestamp() * 1_000_000)
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 def _time(micros: int) -> datetime:
-    return datetime.fromtimestamp(micros / 1_000_000, UTC)
+    return _EPOCH + micros * _MICROSECOND
 
 
 def _order_row(order: VenueOrder) -> tuple[object, ...]:

@@ -3,9 +3,10 @@
 - An incoming order takes the levels of the current book at their prices, worsened by the contract's slippage but never
   beyond its limit. A resting order trades at its own limit once the other side reaches it. Either is bounded by the
   displayed volume, of which what our orders took is gone until the next snapshot of that contract.
-- Among our own orders: price, then time.
-- MARKET and FAK: what the book cannot fill is cancelled. FOK: all at once or nothing. STOP: from the last price at or
-  beyond its price on it takes what each book shows until it is filled.
+- Among our own orders: price, then time. What arrives with a snapshot (latency) comes after what rested: cancels first,
+  then the resting orders, then the arriving ones in the order they were sent.
+- MARKET and FAK: what the book cannot fill is cancelled. FOK: all at once or nothing. STOP: from the last price (the
+  touch, where the feed shows no last price) at or beyond its price on it takes what each book shows until it is filled.
 - Futures orders that rest are cancelled when their trading day ends.
 """
 
@@ -19,6 +20,7 @@ from decimal import Decimal
 import msgspec
 
 from vnpy_core.domain.enums import Direction, Offset, OrderType, Status
+from vnpy_core.domain.errors import ConfigurationError, StorageFull
 from vnpy_core.gateways.paper.accounting import ZERO, Accounting, Holding, fee_of, opposite, position_of, total
 from vnpy_core.gateways.paper.ledger import HoldingRow, Ledger
 from vnpy_core.gateways.paper.model import (
@@ -40,6 +42,10 @@ Key = tuple[str, str]
 """(symbol, exchange)"""
 
 _PRICED = (OrderType.LIMIT, OrderType.STOP, OrderType.FAK, OrderType.FOK)
+_LARGEST = 1e9
+"""Prices and volumes beyond are nonsense, and their products beyond the 28 digits that decimals keep."""
+_NOISE = Decimal("1e-6")
+"""Of a step: how far off its grid a float may be, as `0.1 + 0.2` is."""
 _AT_ONCE = (OrderType.MARKET, OrderType.FAK, OrderType.FOK)
 
 
@@ -56,6 +62,8 @@ class _Working:
         self.number = number
         self.reserved_per_lot = ZERO
         """Margin and fee kept aside for each lot that would open a position."""
+        self.buys = order.direction is Direction.LONG
+        self.bound = float(order.price)
 
     @property
     def key(self) -> Key:
@@ -73,6 +81,15 @@ class _Working:
     def limit(self) -> Decimal | None:
         """The worst price it takes; None for any."""
         return None if self.order.type in (OrderType.MARKET, OrderType.STOP) else self.order.price
+
+    def may_trade(self, snapshot: Snapshot) -> bool:
+        """A quick look, in floats, whether this resting order is worth matching."""
+        if self.order.status is Status.SUBMITTING:
+            return False
+        if self.order.type is OrderType.STOP:
+            return True
+        levels = snapshot.asks if self.buys else snapshot.bids
+        return bool(levels) and (levels[0][0] <= self.bound if self.buys else levels[0][0] >= self.bound)
 
     @property
     def priority(self) -> tuple[Decimal, int]:
@@ -131,24 +148,14 @@ class PaperVenue:
         self._ledger = ledger
         self._accountid = accountid
         self._latency = latency
-        saved = ledger.load()
-        self._books = Accounting(initial_balance if saved.cash is None else saved.cash)
-        self._orders = {order.orderid: order for order in saved.orders}
-        self._trades = saved.trades
-        self._order_count = int(saved.orders[-1].orderid) if saved.orders else 0
-        self._trade_count = int(saved.trades[-1].tradeid) if saved.trades else 0
-        self._days = saved.trading_days
         self._now: datetime | None = None
+        self._marked: datetime | None = None
         self._snapshots: dict[Key, Snapshot] = {}
         self._last_prices: dict[Key, Decimal] = {}
         self._taken: dict[Key, dict[tuple[Direction, float], Decimal]] = {}
-        self._working: dict[Key, dict[str, _Working]] = {}
-        self._travelling: list[tuple[datetime, str, bool]] = []
-        """(arrival, orderid, whether it is a cancel), in order of sending."""
-        self._next_mark: datetime | None = None
-        self._restore(saved.holdings)
-        if saved.cash is None:
+        if ledger.load().cash is None:
             ledger.save(cash=initial_balance)
+        self._restore()
 
     def orders(self) -> list[VenueOrder]:
         """All orders of the ledger, oldest first."""
@@ -160,16 +167,22 @@ class PaperVenue:
 
     def positions(self) -> list[VenuePosition]:
         """Current holdings, empty ones left out."""
+        self._update_last_prices()
         return [self._position(holding) for holding in self._books.holdings.values() if holding.volume]
 
     def account(self) -> VenueAccount:
         """Current funds."""
+        self._update_last_prices()
         balance = self._books.cash + self._books.unrealised(self._last_prices)
         frozen = self._books.margin() + self._reserved()
         return VenueAccount(accountid=self._accountid, balance=balance, frozen=frozen, available=balance - frozen)
 
     def place(self, order: NewOrder) -> tuple[str, list[VenueEvent]]:
-        """Take an order; returns its id and what happened. A refusal is an order REJECTED with its reason."""
+        """Take an order; returns its id and what happened. A refusal is an order REJECTED with its reason.
+
+        Raises StorageFull; then nothing has happened. So do the other calls.
+        """
+        order = _writable(order)
         self._order_count += 1
         orderid = f"{self._order_count:012d}"
         changes = _Changes()
@@ -179,11 +192,11 @@ class PaperVenue:
         except Refused as refusal:
             changes.order(_refused(order, orderid, now, str(refusal)))
         else:
-            self._working.setdefault(working.key, {})[orderid] = working
+            self._engage(working)
             self._note_frozen(working, changes)
             if self._latency:
                 changes.order(working.order)
-                self._travelling.append((now + self._latency, orderid, False))
+                self._travelling.setdefault(working.key, []).append(working)
             else:
                 self._arrive(working, changes)
         return orderid, self._finish(changes)
@@ -194,7 +207,7 @@ class PaperVenue:
         if working is None:
             return []
         if self._latency and self._now is not None:
-            self._travelling.append((self._now + self._latency, orderid, True))
+            self._cancelling.setdefault(working.key, {}).setdefault(orderid, self._now)
             return []
         changes = _Changes()
         self._end(working, Status.CANCELLED, "cancelled on request", changes)
@@ -213,10 +226,15 @@ class PaperVenue:
         changes = _Changes()
         if new_day:
             self._begin_day(key, snapshot, changes)
-        if self._travelling:
-            self._arrivals(changes)
-        if self._working.get(key):
-            self._match_resting(key, changes)
+        working = self._working.get(key)
+        if working:
+            if key in self._cancelling:
+                self._arriving_cancels(key, changes)
+            resting = [w for w in working.values() if w.may_trade(snapshot)]
+            if resting:
+                self._match_resting(resting, changes)
+            if key in self._travelling:
+                self._arrivals(key, changes)
         self._mark(changes)
         return self._finish(changes)
 
@@ -227,7 +245,7 @@ class PaperVenue:
         spec = self._contracts(order.symbol, order.exchange)
         if spec is None:
             raise Refused(f"unknown contract {order.symbol}.{order.exchange}")
-        volume, price = self._checked_volume(order, spec), self._checked_price(order, spec)
+        volume, price = _checked_volume(order, spec), self._checked_price(order, spec)
         _check_offset(order, spec)
         accepted = VenueOrder(
             orderid=orderid,
@@ -252,32 +270,22 @@ class PaperVenue:
             self._check_funds(working)
         return working
 
-    def _checked_volume(self, order: NewOrder, spec: ContractSpec) -> Decimal:
-        if not math.isfinite(order.volume) or order.volume <= 0:
-            raise Refused(f"the volume must be a number above 0, not {order.volume}")
-        volume = Decimal(repr(order.volume))
-        if volume < spec.min_volume or volume % spec.min_volume:
-            raise Refused(f"the volume {volume} is not a multiple of the lot {spec.min_volume}")
-        if spec.max_volume is not None and volume > spec.max_volume:
-            raise Refused(f"the volume {volume} is above the contract's largest, {spec.max_volume}")
-        return volume
-
     def _checked_price(self, order: NewOrder, spec: ContractSpec) -> Decimal:
         if order.type is OrderType.MARKET:
             if (order.symbol, order.exchange) not in self._snapshots:
                 raise Refused("there is no market data yet to fill a market order")
-            return Decimal(repr(order.price)) if math.isfinite(order.price) and order.price > 0 else ZERO
+            return Decimal(repr(order.price)) if 0 < order.price < _LARGEST else ZERO
         if order.type not in _PRICED:
             raise Refused(f"orders of type {order.type} are not supported")
-        if not math.isfinite(order.price) or order.price <= 0:
-            raise Refused(f"the price must be a number above 0, not {order.price}")
-        price = Decimal(repr(order.price))
-        if price % spec.pricetick:
-            raise Refused(f"the price {price} is not a multiple of the price tick {spec.pricetick}")
+        if not 0 < order.price < _LARGEST:
+            raise Refused(f"the price must be a number above 0 and below {_LARGEST:g}, not {order.price}")
+        price = _on_grid(order.price, spec.pricetick)
+        if price is None:
+            raise Refused(f"the price {order.price} is not a multiple of the price tick {spec.pricetick}")
         snapshot = self._snapshots.get((order.symbol, order.exchange))
-        if snapshot is not None and snapshot.limit_up and order.price > snapshot.limit_up:
+        if snapshot is not None and snapshot.limit_up and float(price) > snapshot.limit_up:
             raise Refused(f"the price {price} is above the day's limit {snapshot.limit_up:g}")
-        if snapshot is not None and snapshot.limit_down and order.price < snapshot.limit_down:
+        if snapshot is not None and snapshot.limit_down and float(price) < snapshot.limit_down:
             raise Refused(f"the price {price} is below the day's limit {snapshot.limit_down:g}")
         return price
 
@@ -296,56 +304,92 @@ class PaperVenue:
         elif order.offset in (Offset.CLOSETODAY, Offset.CLOSEYESTERDAY):
             part = holding.today if order.offset is Offset.CLOSETODAY else holding.yesterday
             what = "today's position" if order.offset is Offset.CLOSETODAY else "yesterday's position"
-            available = min(available, part - total(w.left for w in others if w.order.offset is order.offset))
+            # CLOSE takes today's first: what is promised to it cannot be promised to CLOSETODAY as well.
+            rivals = {order.offset} | ({Offset.CLOSE} if order.offset is Offset.CLOSETODAY else set())
+            available = min(available, part - total(w.left for w in others if w.order.offset in rivals))
+        elif any(w.order.offset is Offset.CLOSETODAY for w in others):
+            what = "position that no CLOSETODAY order waits for"
+            promised = (Offset.CLOSE, Offset.CLOSETODAY)
+            available = min(available, holding.today - total(w.left for w in others if w.order.offset in promised))
         if order.volume > available:
             side = holding.direction.lower()
             raise Refused(f"not enough {side} {what} to close: {order.volume} wanted, {available} available")
 
     def _check_funds(self, working: _Working) -> None:
-        needed = working.reserved_per_lot * self._opening(working)
-        available = self.account().available
+        before = self._reserved_in(working.key)
+        self._pool(working, working.left)
+        needed = self._reserved_in(working.key) - before
+        self._pool(working, -working.left)
+        available = self.account().available if needed else ZERO
         if needed > available:
             raise Refused(f"insufficient funds: {needed:.2f} needed, {available:.2f} available")
 
     def _reserve_per_lot(self, order: VenueOrder, spec: ContractSpec) -> Decimal:
-        price = order.price if order.type in _PRICED else self._estimate(order)
+        price = self._estimate(order, spec)
         return price * spec.size * spec.margin_rate + fee_of(spec, price, Decimal(1), ZERO)
 
-    def _estimate(self, order: VenueOrder) -> Decimal:
-        """What a market order may cost at worst: the far end of the displayed levels, or the last price."""
-        snapshot = self._snapshots[order.symbol, order.exchange]
-        levels = snapshot.asks if order.direction is Direction.LONG else snapshot.bids
-        return Decimal(repr(levels[-1][0] if levels else snapshot.last_price))
+    def _estimate(self, order: VenueOrder, spec: ContractSpec) -> Decimal:
+        """The highest price an order may trade at: margin is of the value, whichever way it goes."""
+        if order.direction is Direction.LONG and order.type not in (OrderType.MARKET, OrderType.STOP):
+            return order.price
+        price = ZERO if order.type is OrderType.MARKET else order.price
+        snapshot = self._snapshots.get((order.symbol, order.exchange))
+        if snapshot is None:
+            return price
+        if order.direction is Direction.SHORT:
+            return max(price, *(Decimal(repr(level[0])) for level in snapshot.bids[:1]), ZERO)
+        slip = spec.pricetick * spec.slippage
+        worst = Decimal(repr(snapshot.asks[-1][0] if snapshot.asks else snapshot.last_price))
+        return max(price, worst) + slip
 
-    def _opening(self, working: _Working) -> Decimal:
-        """How much of what is left would open a position: all of it, or in a net contract what exceeds the holding."""
+    def _pool(self, working: _Working, volume: Decimal) -> None:
+        """Add to (or take from) what the opening orders of a contract and direction wait for: volume and reserve."""
         if working.closes:
-            return ZERO
-        if not working.spec.net_position:
-            return working.left
-        held = self._books.holding(working.spec, Direction.NET).volume
-        against = held if working.order.direction is Direction.SHORT else -held
-        return max(ZERO, working.left - max(ZERO, against))
+            return
+        pools = self._pools.setdefault(working.key, {})
+        waiting, value = pools.get(working.order.direction, (ZERO, ZERO))
+        pools[working.order.direction] = (waiting + volume, value + volume * working.reserved_per_lot)
+
+    def _reserved_in(self, key: Key) -> Decimal:
+        """Margin and fees kept aside for a contract's orders; net ones share the holding that they would reduce."""
+        net = self._books.holdings.get((*key, Direction.NET))
+        held = net.volume if net else ZERO
+        reserved = ZERO
+        for direction, (waiting, value) in self._pools.get(key, {}).items():
+            reducing = max(ZERO, held if direction is Direction.SHORT else -held)
+            if not reducing:
+                reserved += value
+            elif waiting > reducing:
+                reserved += value * (waiting - reducing) / waiting
+        return reserved
 
     # --- matching ---
 
-    def _arrivals(self, changes: _Changes) -> None:
+    def _travelled(self, sent: datetime) -> bool:
+        """Whether the latency is over. A feed that began again, at an earlier time, ends every wait."""
         assert self._now is not None
-        while self._travelling and self._travelling[0][0] <= self._now:
-            _, orderid, is_cancel = self._travelling.pop(0)
-            working = self._find(orderid)
-            if working is None:
-                continue
-            if is_cancel:
-                self._end(working, Status.CANCELLED, "cancelled on request", changes)
-            else:
+        return not timedelta(0) <= self._now - sent < self._latency
+
+    def _arrivals(self, key: Key, changes: _Changes) -> None:
+        sent = self._travelling.pop(key)
+        waiting = [w for w in sent if not self._travelled(w.order.time)]
+        if waiting:
+            self._travelling[key] = waiting
+        for working in sent:
+            if working not in waiting and self._find(working.order.orderid):
                 self._arrive(working, changes)
+
+    def _arriving_cancels(self, key: Key, changes: _Changes) -> None:
+        for orderid, sent in list(self._cancelling[key].items()):
+            working = self._find(orderid)
+            if working is not None and self._travelled(sent):
+                self._end(working, Status.CANCELLED, "cancelled on request", changes)
 
     def _arrive(self, working: _Working, changes: _Changes) -> None:
         """The order reaches the book."""
         order = working.order
         if order.type is OrderType.STOP:
-            self._trigger(working)
+            self._trigger(working, changes)
         if order.type is OrderType.FOK and self._reachable(working) < order.volume:
             self._end(working, Status.CANCELLED, "the displayed volume cannot fill all of it at once", changes)
             return
@@ -359,26 +403,27 @@ class PaperVenue:
             working.order = msgspec.structs.replace(working.order, status=Status.NOTTRADED)
             changes.order(working.order)
 
-    def _match_resting(self, key: Key, changes: _Changes) -> None:
-        on_their_way = {orderid for _, orderid, is_cancel in self._travelling if not is_cancel}
-        resting = [w for w in self._working[key].values() if w.order.orderid not in on_their_way]
+    def _match_resting(self, resting: list[_Working], changes: _Changes) -> None:
         for working in sorted(resting, key=lambda w: w.priority):
             if working.order.type is OrderType.STOP:
-                if self._trigger(working):
+                if self._trigger(working, changes):
                     self._take(working, changes)
             else:
                 self._take(working, changes, at=working.order.price)
 
-    def _trigger(self, working: _Working) -> bool:
+    def _trigger(self, working: _Working, changes: _Changes) -> bool:
         """Whether a stop is live: its price was reached, now or before."""
         order = working.order
         snapshot = self._snapshots.get(working.key)
-        if not order.triggered and snapshot is not None and snapshot.last_price:
-            last = Decimal(repr(snapshot.last_price))
-            reached = last >= order.price if order.direction is Direction.LONG else last <= order.price
-            if reached:
-                working.order = msgspec.structs.replace(order, triggered=True)
-        return working.order.triggered
+        if order.triggered or snapshot is None:
+            return order.triggered
+        levels = snapshot.asks if working.buys else snapshot.bids
+        price = snapshot.last_price or (levels[0][0] if levels else 0.0)
+        reached = price >= working.bound if working.buys else 0 < price <= working.bound
+        if reached:
+            working.order = msgspec.structs.replace(order, triggered=True)
+            changes.order(working.order)
+        return reached
 
     def _levels(self, working: _Working) -> list[tuple[Level, Decimal]]:
         """The other side's levels within the order's limit, best first, with what is left of each."""
@@ -427,6 +472,7 @@ class PaperVenue:
         status = Status.ALLTRADED if traded == order.volume else Status.PARTTRADED
         working.order = order = msgspec.structs.replace(order, traded=traded, status=status)
         changes.order(order)
+        self._pool(working, -volume)
         fee, holding = self._books.fill(working.spec, order.direction, order.offset, price, volume)
         self._trade_count += 1
         changes.trade(
@@ -450,6 +496,7 @@ class PaperVenue:
     def _end(self, working: _Working, status: Status, reason: str, changes: _Changes) -> None:
         working.order = msgspec.structs.replace(working.order, status=status, reason=reason)
         changes.order(working.order)
+        self._pool(working, -working.left)
         self._note_frozen(working, changes)
         self._forget(working)
 
@@ -471,21 +518,26 @@ class PaperVenue:
     def _mark(self, changes: _Changes) -> None:
         """Report what the price alone changed, now and then."""
         assert self._now is not None
-        if self._next_mark is not None and self._now < self._next_mark:
+        if self._marked is not None and timedelta(0) <= self._now - self._marked < MARK_INTERVAL:
             return
-        self._next_mark = self._now + MARK_INTERVAL
+        self._marked = self._now
         for holding in self._books.holdings.values():
             if holding.volume:
                 changes.frozen(holding)
 
     def _finish(self, changes: _Changes) -> list[VenueEvent]:
         """Write what changed, then tell it: nothing is told that is not in the ledger."""
-        if not (changes.events or changes.reported or changes.days):
-            return changes.events
-        self._update_last_prices()
         if changes.orders or changes.holdings or changes.days:
-            self._orders.update(changes.orders)
-            self._trades.extend(changes.trades)
+            self._write(changes)
+        if any(not _is_refusal(event) for event in changes.events) or changes.reported:
+            self._update_last_prices()
+            changes.events += [self._position(holding) for holding in changes.reported.values()]
+            changes.events.append(self.account())
+        return changes.events
+
+    def _write(self, changes: _Changes) -> None:
+        """All of it or nothing: where the ledger cannot take it, it has not happened. Raises StorageFull."""
+        try:
             self._ledger.save(
                 orders=changes.orders.values(),
                 trades=changes.trades,
@@ -493,17 +545,19 @@ class PaperVenue:
                 trading_days=[(*key, self._days[key]) for key in changes.days],
                 cash=self._books.cash,
             )
-        if changes.events or changes.reported:
-            changes.events += [self._position(holding) for holding in changes.reported.values()]
-            changes.events.append(self.account())
-        return changes.events
+        except StorageFull:
+            self._restore()
+            raise
+        self._orders.update(changes.orders)
+        self._trades.extend(changes.trades)
 
     def _update_last_prices(self) -> None:
         for holding in self._books.holdings.values():
             key = (holding.spec.symbol, holding.spec.exchange)
             snapshot = self._snapshots.get(key)
-            if snapshot is not None and snapshot.last_price:
-                self._last_prices[key] = Decimal(repr(snapshot.last_price))
+            price = _mark_price(snapshot) if snapshot is not None else ZERO
+            if price:
+                self._last_prices[key] = price
 
     def _position(self, holding: Holding) -> VenuePosition:
         last_price = self._last_prices.get((holding.spec.symbol, holding.spec.exchange))
@@ -519,36 +573,114 @@ class PaperVenue:
         ]
 
     def _reserved(self) -> Decimal:
-        working = (w for orders in self._working.values() for w in orders.values())
-        return total(w.reserved_per_lot * self._opening(w) for w in working)
+        return total(self._reserved_in(key) for key in self._working)
 
     def _note_frozen(self, working: _Working, changes: _Changes) -> None:
         if working.closes:
             changes.frozen(self._books.holding(working.spec, opposite(working.order.direction)))
 
     def _find(self, orderid: str) -> _Working | None:
-        order = self._orders.get(orderid)
-        return self._working.get((order.symbol, order.exchange), {}).get(orderid) if order else None
+        return self._live.get(orderid)
+
+    def _engage(self, working: _Working) -> None:
+        self._live[working.order.orderid] = working
+        self._working.setdefault(working.key, {})[working.order.orderid] = working
+        self._pool(working, working.left)
 
     def _forget(self, working: _Working) -> None:
-        orders = self._working[working.key]
-        del orders[working.order.orderid]
+        orderid, orders = working.order.orderid, self._working[working.key]
+        del self._live[orderid], orders[orderid]
+        cancelling = self._cancelling.get(working.key, {})
+        cancelling.pop(orderid, None)
+        if not cancelling:
+            self._cancelling.pop(working.key, None)
         if not orders:
             del self._working[working.key]
+            self._travelling.pop(working.key, None)
 
-    def _restore(self, holdings: list[HoldingRow]) -> None:
-        for row in holdings:
-            spec = self._contracts(row.symbol, row.exchange)
-            if spec is not None:
-                holding = self._books.holding(spec, row.direction)
+    def _restore(self) -> None:
+        """Take the state from the ledger: at the start, and where a call could not be written.
+
+        A cancel that was still on its way is lost, as a message is when a connection breaks.
+        """
+        saved = self._ledger.load()
+        self._books = Accounting(ZERO if saved.cash is None else saved.cash)
+        self._orders = {order.orderid: order for order in saved.orders}
+        self._trades = saved.trades
+        self._order_count = int(saved.orders[-1].orderid) if saved.orders else 0
+        self._trade_count = int(saved.trades[-1].tradeid) if saved.trades else 0
+        self._days = saved.trading_days
+        self._live: dict[str, _Working] = {}
+        self._working: dict[Key, dict[str, _Working]] = {}
+        self._pools: dict[Key, dict[Direction, tuple[Decimal, Decimal]]] = {}
+        self._travelling: dict[Key, list[_Working]] = {}
+        """Orders that have not reached the book, as they were sent."""
+        self._cancelling: dict[Key, dict[str, datetime]] = {}
+        """Cancels that have not: orderid -> when it was sent."""
+        for row in saved.holdings:
+            if row.today or row.yesterday:
+                holding = self._books.holding(self._known(row.symbol, row.exchange), row.direction)
                 holding.today, holding.yesterday, holding.cost = row.today, row.yesterday, row.cost
-        for order in self._orders.values():
-            spec = self._contracts(order.symbol, order.exchange)
-            if order.status.is_active and spec is not None:
-                working = _Working(order, spec, int(order.orderid))
-                price = order.price
-                working.reserved_per_lot = price * spec.size * spec.margin_rate + fee_of(spec, price, Decimal(1), ZERO)
-                self._working.setdefault(working.key, {})[order.orderid] = working
+        for order in saved.orders:
+            if order.status.is_active:
+                self._resume(order)
+
+    def _resume(self, order: VenueOrder) -> None:
+        spec = self._known(order.symbol, order.exchange)
+        working = _Working(order, spec, int(order.orderid))
+        if not working.closes:
+            working.reserved_per_lot = self._reserve_per_lot(order, spec)
+        self._engage(working)
+        if order.status is Status.SUBMITTING:
+            self._travelling.setdefault(working.key, []).append(working)
+
+    def _known(self, symbol: str, exchange: str) -> ContractSpec:
+        spec = self._contracts(symbol, exchange)
+        if spec is None:
+            raise ConfigurationError(f"the paper ledger holds {symbol}.{exchange}, which the contract table lacks")
+        return spec
+
+
+def _checked_volume(order: NewOrder, spec: ContractSpec) -> Decimal:
+    if not 0 < order.volume < _LARGEST:
+        raise Refused(f"the volume must be a number above 0 and below {_LARGEST:g}, not {order.volume}")
+    volume = _on_grid(order.volume, spec.min_volume)
+    if volume is None or not volume:
+        raise Refused(f"the volume {order.volume} is not a multiple of the lot {spec.min_volume}")
+    if spec.max_volume is not None and volume > spec.max_volume:
+        raise Refused(f"the volume {volume} is above the contract's largest, {spec.max_volume}")
+    return volume
+
+
+def _on_grid(value: float, step: Decimal) -> Decimal | None:
+    """The multiple of `step` that `value` is but for a float's noise; None where it is none."""
+    exact = Decimal(repr(value))
+    if not exact % step:
+        return exact
+    nearest = (exact / step).to_integral_value() * step
+    return nearest if abs(nearest - exact) <= step * _NOISE else None
+
+
+def _mark_price(snapshot: Snapshot) -> Decimal:
+    """The last price, else the middle of the touch, else 0."""
+    if snapshot.last_price:
+        return Decimal(repr(snapshot.last_price))
+    if snapshot.bids and snapshot.asks:
+        return (Decimal(repr(snapshot.bids[0][0])) + Decimal(repr(snapshot.asks[0][0]))) / 2
+    return ZERO
+
+
+def _is_refusal(event: VenueEvent) -> bool:
+    return isinstance(event, VenueOrder) and event.status is Status.REJECTED
+
+
+def _writable(order: NewOrder) -> NewOrder:
+    """A lone surrogate, as in text cut in two, cannot be written as UTF-8."""
+    texts = (order.symbol, order.exchange, order.reference)
+    if all(text.isascii() for text in texts):
+        return order
+    symbol, exchange, reference = (text.encode(errors="replace").decode() for text in texts)
+    return msgspec.structs.replace(order, symbol=symbol, exchange=exchange, reference=reference)
 
 
 def _check_offset(order: NewOrder, spec: ContractSpec) -> None:

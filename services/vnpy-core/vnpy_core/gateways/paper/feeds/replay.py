@@ -40,7 +40,7 @@ _HUGE = 1e300
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _UNREADABLE = (EOFError, OSError, RuntimeError, csv.Error, zipfile.BadZipFile, zlib.error)
-_WRONG_ROW = (ValueError, IndexError, TypeError, OverflowError)
+_WRONG_ROW = (ValueError, IndexError, TypeError, AttributeError, OverflowError)
 
 Row = Sequence[Any]
 Parser = Callable[[Row], Snapshot]
@@ -154,11 +154,15 @@ class _Tape:
         hour, colon, minute = int(clock[:2]), clock[2:3], int(clock[3:])
         if colon != ":":
             raise ValueError(f"{clock!r} is not a time")
-        real, day = ctp_days(_date(trading or action), _date(action or trading), hour, exchange)
+        day: date | None = None
+        if trading:
+            real, day = ctp_days(_date(trading), _date(action or trading), hour, exchange)
+        else:
+            real = _date(action)
         local = datetime(real.year, real.month, real.day, hour, minute, tzinfo=self.zone)
         utc = local.astimezone(UTC)
         began = (utc.year, utc.month, utc.day, utc.hour, utc.minute)
-        return began, day if trading else trading_day(local, exchange)
+        return began, day or trading_day(local, exchange)
 
     def traded(self, symbol: str, day: date, volume: float) -> float:
         """What was traded since the symbol's last row, from the day's cumulative volume."""
@@ -286,7 +290,7 @@ def _open(path: Path) -> list[_Source]:
 
 def _members(path: Path) -> list[_Source]:
     with zipfile.ZipFile(path) as archive:
-        names = sorted(name for name in archive.namelist() if name.endswith(".csv") and "__MACOSX" not in name)
+        names = sorted(name for name in archive.namelist() if name.lower().endswith(".csv") and "__MACOSX" not in name)
     if not names:
         raise ConfigurationError(f"{path} has no .csv in it")
     return [_member(path, name) for name in names]
@@ -434,13 +438,13 @@ def _ctp(at: Columns, tape: _Tape) -> Parser:
 
     def parse(row: Row) -> Snapshot:
         symbol, clock = row[symbol_at], row[clock_at]
-        exchange = exchange_of(symbol, row[exchange_at])
+        exchange = exchange_of(symbol, row[exchange_at] or "")
         began, day = minute(row[day_at], row[action_at], clock[:5], exchange)
         volume = _volume(row[volume_at])
         return Snapshot(
             symbol=symbol,
             exchange=exchange,
-            time=datetime(*began, int(clock[6:]), int(row[ms_at]) * 1000, UTC),
+            time=datetime(*began, int(clock[6:]), int(row[ms_at]) * 1000, tzinfo=UTC),
             trading_day=day,
             bids=_levels(row, bids),
             asks=_levels(row, asks),

@@ -1,0 +1,72 @@
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from vnpy_core.bus import message as module
+from vnpy_core.bus.message import Message
+from vnpy_core.bus.topics import DataClass
+from vnpy_core.domain.enums import LogLevel
+from vnpy_core.domain.events import Log, StrategyUpdate, Tick
+
+NOON = datetime(2026, 11, 21, 12, 0, 0, 123456, tzinfo=UTC)
+LINE = Log(level=LogLevel.INFO, source="引擎", msg='启动 "x"\n', datetime=NOON)
+
+
+def test_a_message_is_encoded_with_all_its_members():
+    message = Message("log", "k", "e1", 7, NOON, LINE)
+    assert msgspec.json.decode(message.json) == {
+        "topic": "log",
+        "epoch": "e1",
+        "seq": 7,
+        "ts": "2026-11-21T12:00:00.123456Z",
+        "data": {"level": "INFO", "source": "引擎", "msg": '启动 "x"\n', "datetime": "2026-11-21T12:00:00.123456Z"},
+    }
+
+
+def test_the_text_is_the_same_json():
+    message = Message("log", "k", "e1", 7, NOON, LINE)
+    assert message.text.encode() == message.json
+
+
+def test_it_is_encoded_once_whatever_the_number_of_readers(monkeypatch):
+    class Counting:
+        calls = 0
+
+        def encode(self, value):
+            self.calls += 1
+            return msgspec.json.encode(value)
+
+    counting = Counting()
+    monkeypatch.setattr(module, "_encoder", counting)
+    message = Message("log", "k", "e1", 7, NOON, LINE)
+    assert len({id(message.json) for _ in range(5)} | {id(message.json)}) == 1
+    assert message.text is message.text
+    assert counting.calls == 1
+
+
+def test_nothing_is_encoded_before_somebody_reads(monkeypatch):
+    monkeypatch.setattr(module, "_encoder", None)
+    assert Message("log", "k", "e1", 7, NOON, LINE).data_class is DataClass.LOG
+
+
+def test_numbers_that_json_lacks_become_null():
+    tick = Tick(
+        gateway_name="P", vt_symbol="a.B", symbol="a", exchange="B", datetime=NOON, last_price=float("nan"),
+        open_price=float("inf"),
+    )  # fmt: skip
+    data = msgspec.json.decode(Message("tick.a.B", "a.B", "e", 1, NOON, tick).json)["data"]
+    assert (data["last_price"], data["open_price"]) == (None, None)
+
+
+def test_variables_of_a_strategy_travel():
+    update = StrategyUpdate(
+        strategy_name="s", class_name="C", vt_symbol="a.B", author="", parameters={}, variables={"x": [1, None, "二"]}
+    )
+    data = msgspec.json.decode(Message("strategy.updated", "s", "e", 1, NOON, update).json)["data"]
+    assert data["variables"] == {"x": [1, None, "二"]}
+
+
+def test_a_topic_that_is_never_published_has_no_class():
+    with pytest.raises(KeyError):
+        _ = Message("nothing", "k", "e", 1, NOON, LINE).data_class

@@ -1,0 +1,225 @@
+import asyncio
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from vnpy_core.bus.message import Message
+from vnpy_core.bus.read_view import ReadView
+from vnpy_core.domain.enums import Direction, GatewayState, LogLevel, Offset, OrderType, Product, Status
+from vnpy_core.domain.events import (
+    Account,
+    AlgoUpdate,
+    Contract,
+    Gateway,
+    Log,
+    Order,
+    Position,
+    Quote,
+    StopOrderUpdate,
+    StrategyUpdate,
+    Tick,
+    Trade,
+)
+
+NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+PLACE = {"gateway_name": "P", "vt_symbol": "rb.SHFE", "symbol": "rb", "exchange": "SHFE"}
+DEAL = PLACE | {"direction": Direction.LONG, "offset": Offset.OPEN, "price": 1.0, "volume": 1.0}
+
+
+def order(number=1, status=Status.NOTTRADED, client_order_id=None, **fields):
+    return Order(
+        vt_orderid=f"P.{number}", orderid=str(number), client_order_id=client_order_id, type=OrderType.LIMIT,
+        traded=0.0, status=status, updated_at=NOON, **(DEAL | fields),
+    )  # fmt: skip
+
+
+def trade(number=1):
+    return Trade(vt_tradeid=f"P.{number}", tradeid=str(number), vt_orderid="P.1", orderid="1", **DEAL)
+
+
+def quote(number=1, status=Status.NOTTRADED):
+    return Quote(
+        vt_quoteid=f"P.{number}", quoteid=str(number), bid_price=1, bid_volume=1, ask_price=2, ask_volume=1,
+        bid_offset=Offset.OPEN, ask_offset=Offset.OPEN, status=status, **PLACE,
+    )  # fmt: skip
+
+
+def contract(gateway_name="P"):
+    fields = PLACE | {"gateway_name": gateway_name}
+    return Contract(name="rb", product=Product.FUTURES, size=10, pricetick=1, **fields)
+
+
+TICK = Tick(datetime=NOON, **PLACE)
+POSITION = Position(
+    vt_positionid="P.rb.SHFE.LONG", direction=Direction.LONG, volume=1, frozen=0, price=1, pnl=0, yd_volume=0, **PLACE
+)
+ACCOUNT = Account(vt_accountid="P.1", accountid="1", balance=1, frozen=0, available=1, gateway_name="P")
+GATEWAY = Gateway(
+    gateway_name="P", connected=True, state=GatewayState.CONNECTED, exchanges=[], default_setting={}, capabilities={}
+)
+STRATEGY = StrategyUpdate(
+    strategy_name="s", class_name="C", vt_symbol="rb.SHFE", author="", parameters={}, variables={}
+)
+STOP = StopOrderUpdate(
+    stop_orderid="STOP.1", vt_symbol="rb.SHFE", direction=Direction.LONG, offset=Offset.OPEN, price=1, volume=1,
+    strategy_name="s", status="WAITING", vt_orderids=[],
+)  # fmt: skip
+ALGO = AlgoUpdate(algo_name="a", vt_symbol="rb.SHFE", status="RUNNING", data={})
+
+
+def feed(view, *events, seq=0):
+    for event in events:
+        view.apply(Message("log", "", "e", seq, NOON, event))
+
+
+@pytest.fixture
+def view():
+    return ReadView(keep_finished=3)
+
+
+@pytest.mark.parametrize(
+    ("topic", "key", "event"),
+    [
+        ("tick.rb.SHFE", "rb.SHFE", TICK),
+        ("order.updated", "P.1", order()),
+        ("position.updated", "P.rb.SHFE.LONG", POSITION),
+        ("account.updated", "P.1", ACCOUNT),
+        ("contract.updated", "P.rb.SHFE", contract()),
+        ("quote.updated", "P.1", quote()),
+        ("gateway.updated", "P", GATEWAY),
+        ("strategy.updated", "s", STRATEGY),
+        ("stop_order.updated", "STOP.1", STOP),
+        ("algo.updated", "a", ALGO),
+    ],
+)
+def test_the_snapshot_of_a_topic_is_its_latest_state(view, topic, key, event):
+    assert view.snapshot(topic) == []
+    feed(view, event, event)
+    assert view.snapshot(topic) == [(key, event)]
+
+
+@pytest.mark.parametrize("topic", ["log", "trade.executed", "risk.halt", "nothing", "", "tick.", "tick.other.SHFE"])
+def test_a_topic_without_state_has_an_empty_snapshot(view, topic):
+    feed(view, TICK, trade(), Log(level=LogLevel.INFO, source="", msg="", datetime=NOON))
+    assert view.snapshot(topic) == []
+
+
+def test_a_snapshot_does_not_change_when_the_view_does(view):
+    feed(view, order(1))
+    taken = view.snapshot("order.updated")
+    feed(view, order(2))
+    assert len(taken) == 1
+
+
+def test_the_same_contract_of_two_gateways_is_two(view):
+    feed(view, contract("P"), contract("Q"))
+    assert [key for key, _ in view.snapshot("contract.updated")] == ["P.rb.SHFE", "Q.rb.SHFE"]
+
+
+def test_the_sequence_never_goes_back(view):
+    feed(view, TICK, seq=5)
+    feed(view, TICK, seq=3)
+    assert view.seq == 5
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_an_order_is_active_or_finished_and_found_either_way(view, status):
+    feed(view, order(), order(status=status))
+    assert view.order("P.1").status is status
+    assert [one.vt_orderid for one in view.orders()] == ["P.1"]
+    assert ("P.1" in view.active_orders) == status.is_active
+    assert len(view.snapshot("order.updated")) == status.is_active
+
+
+def test_an_order_that_comes_back_to_life_is_held_once(view):
+    feed(view, order(status=Status.CANCELLED), order(status=Status.NOTTRADED))
+    assert list(view.active_orders) == ["P.1"]
+    assert not view.finished_orders
+
+
+def test_an_unknown_order_is_none(view):
+    assert view.order("P.9") is None
+    assert view.order_by_client_id("mine") is None
+
+
+def test_finished_orders_are_bounded_and_active_ones_stay(view):
+    feed(view, *(order(number) for number in range(10)))
+    feed(view, *(order(number, Status.ALLTRADED) for number in range(100, 110)))
+    assert len(view.active_orders) == 10
+    assert list(view.finished_orders) == ["P.107", "P.108", "P.109"]
+
+
+def test_trades_are_bounded_and_the_oldest_go(view):
+    feed(view, *(trade(number) for number in range(10)), trade(9))
+    assert list(view.trades) == ["P.7", "P.8", "P.9"]
+
+
+def test_finished_quotes_are_bounded_and_active_ones_stay(view):
+    feed(view, *(quote(number) for number in range(5)))
+    feed(view, *(quote(number, Status.CANCELLED) for number in range(100, 200)))
+    assert [key for key, _ in view.snapshot("quote.updated")] == [f"P.{number}" for number in range(5)]
+    assert list(view.finished_quotes) == ["P.197", "P.198", "P.199"]
+
+
+def test_a_quote_is_held_once_whatever_becomes_of_it(view):
+    feed(view, quote(), quote(status=Status.CANCELLED))
+    assert (list(view.active_quotes), list(view.finished_quotes)) == ([], ["P.1"])
+    feed(view, quote())
+    assert (list(view.active_quotes), list(view.finished_quotes)) == (["P.1"], [])
+
+
+def test_an_order_is_found_by_its_callers_name(view):
+    feed(view, order(1, client_order_id="mine"), order(1, Status.ALLTRADED, client_order_id="mine"))
+    assert view.order_by_client_id("mine").vt_orderid == "P.1"
+
+
+def test_names_go_with_their_orders(view):
+    feed(view, *(order(number, Status.ALLTRADED, client_order_id=f"c{number}") for number in range(10)))
+    assert view.order_by_client_id("c0") is None
+    assert view.order_by_client_id("c9").vt_orderid == "P.9"
+    assert len(view._client_ids) == 3
+
+
+def test_a_name_that_was_given_again_outlives_the_first_order(view):
+    feed(view, order(1, Status.REJECTED, client_order_id="mine"), order(2, client_order_id="mine"))
+    feed(view, *(order(number, Status.ALLTRADED) for number in range(10, 20)))
+    assert view.order("P.1") is None
+    assert view.order_by_client_id("mine").vt_orderid == "P.2"
+
+
+async def test_a_known_order_is_not_waited_for(view):
+    feed(view, order())
+    assert (await view.wait_for_order("P.1", 0)).vt_orderid == "P.1"
+
+
+async def test_all_who_wait_for_an_order_get_it_when_it_comes(view):
+    waiting = [asyncio.create_task(view.wait_for_order("P.1", 5)) for _ in range(3)]
+    await asyncio.sleep(0)
+    feed(view, order(2), order(1, Status.REJECTED), order(1, Status.REJECTED))
+    assert [one.vt_orderid for one in await asyncio.gather(*waiting)] == ["P.1"] * 3
+    assert not view._waiters
+
+
+@pytest.mark.parametrize("timeout", [0, -1, 0.01])
+async def test_waiting_ends_without_an_order_and_leaves_nothing(view, timeout):
+    assert await view.wait_for_order("P.1", timeout) is None
+    assert not view._waiters
+
+
+async def test_one_who_gives_up_takes_nobody_along(view):
+    stays = asyncio.create_task(view.wait_for_order("P.1", 5))
+    leaves = asyncio.create_task(view.wait_for_order("P.1", 5))
+    await asyncio.sleep(0)
+    leaves.cancel()
+    await asyncio.gather(leaves, return_exceptions=True)
+    feed(view, order())
+    assert await stays is not None
+    assert not view._waiters
+
+
+def test_events_that_the_view_holds_cannot_be_changed(view):
+    feed(view, order())
+    with pytest.raises(AttributeError):
+        view.order("P.1").price = 2.0
+    assert msgspec.json.encode(view.order("P.1"))
