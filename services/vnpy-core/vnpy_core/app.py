@@ -27,7 +27,7 @@ from vnpy_core.domain.errors import ConfigurationError
 from vnpy_core.domain.events import Log
 from vnpy_core.engine.settings import GatewaySettings
 from vnpy_core.features.auth import endpoints as auth_endpoints
-from vnpy_core.features.auth.service import AuthService
+from vnpy_core.features.auth.service import ADMIN, AuthService, jwt_secret
 from vnpy_core.features.streaming import endpoints as streaming_endpoints
 from vnpy_core.features.streaming.server import UVICORN_SETTINGS
 from vnpy_core.features.streaming.service import StreamingService
@@ -84,21 +84,23 @@ def build_auth(settings: Settings, clock: Clock) -> AuthService:
     Raises ConfigurationError.
     """
     folder = settings.paths.data / "secrets"
-    secret = folder / "jwt_secret"
-    if not secret.exists():
-        write_secret(secret, secrets.token_hex(32))
+    store = SqliteCredentials(folder / "credentials.sqlite")
     auth = AuthService(
-        SqliteCredentials(folder / "credentials.sqlite"),
+        store,
         PasswordHash.recommended(),
         clock,
-        secret=secret.read_text().strip(),
+        secret=jwt_secret(folder / "jwt_secret"),
         access=timedelta(minutes=settings.auth.access_minutes),
         refresh=timedelta(days=settings.auth.refresh_days),
     )
     chosen = settings.auth.admin_password
-    made = auth.bootstrap(chosen.get_secret_value() if chosen else None)
-    if made is not None:
+    if chosen is None and store.user(ADMIN) is None:
+        made = secrets.token_urlsafe(18)
+        # Before its hash is stored: a crash between leaves a file too many, not a password that nobody knows.
         write_secret(folder / "admin_password", made)
+        auth.bootstrap(made)
+    else:
+        auth.bootstrap(chosen.get_secret_value() if chosen else None)
     return auth
 
 
