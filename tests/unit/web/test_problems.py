@@ -1,3 +1,4 @@
+import json
 import math
 
 import msgspec
@@ -5,7 +6,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from vnpy_core.domain import errors
-from vnpy_core.web.problems import STATUS, problem, responses
+from vnpy_core.web.problems import STATUS, problem, problem_response, responses
 
 MEMBERS = {"type", "title", "status", "detail", "code", "request_id"}
 # API.md, in its order.
@@ -50,6 +51,11 @@ def test_every_error_of_the_domain_has_its_answer(kind):
 def test_members_of_an_error_travel_but_never_replace_those_of_the_problem():
     members = problem(errors.RiskDenied("no", rule="size", limit=5, status=200, code="OK"), "r1")
     assert (members["rule"], members["limit"], members["status"], members["code"]) == ("size", 5, 422, "RISK_DENIED")
+
+
+def test_what_utf8_lacks_does_not_turn_an_error_into_another():
+    answer = problem_response(errors.NotFound("no file caf\udce9"), "r")
+    assert (answer.status_code, json.loads(answer.body)["detail"]) == (404, "no file caf?")
 
 
 def test_field_errors_travel():

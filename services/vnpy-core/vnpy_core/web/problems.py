@@ -164,7 +164,7 @@ def _members(code: str, detail: str, request_id: str, errors: Sequence[FieldErro
         "type": f"urn:vnpy-core:problem:{code.lower().replace('_', '-')}",
         "title": title,
         "status": status,
-        "detail": detail,
+        "detail": detail.encode(errors="replace").decode(),  # a file's name may hold what UTF-8 does not
         "code": code,
         "request_id": request_id,
     }

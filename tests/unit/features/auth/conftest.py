@@ -56,10 +56,9 @@ def store(path: Path) -> Iterator[SqliteCredentials]:
 
 @pytest.fixture
 def make_auth(store: SqliteCredentials, hasher: CountingHasher, clock: FakeClock):
-    def make(store: SqliteCredentials = store, secret: str = SECRET) -> AuthService:
-        return AuthService(
-            store, hasher, clock, secret=secret, access=timedelta(minutes=15), refresh=timedelta(days=14)
-        )
+    def make(store: SqliteCredentials = store, secret: str = SECRET, access_minutes: float = 15) -> AuthService:
+        access = timedelta(minutes=access_minutes)
+        return AuthService(store, hasher, clock, secret=secret, access=access, refresh=timedelta(days=14))
 
     return make
 

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pwdlib import PasswordHash
 
+from testkit.clock import FakeClock
 from vnpy_core.adapters.credentials.sqlite import SqliteCredentials
 from vnpy_core.domain.errors import ConfigurationError, NotAuthenticated, Overloaded, RateLimited
 from vnpy_core.features.auth.service import LOGINS_WAITING, jwt_secret
@@ -203,6 +204,9 @@ async def test_a_valid_session_is_not_held_up_by_guesses(auth):
 # Tokens that are not ours
 
 
+NOW = int(FakeClock().now().timestamp())
+
+
 def forged(secret=SECRET, algorithm="HS256", **changes):
     claims = {
         "sub": "admin",
@@ -210,8 +214,8 @@ def forged(secret=SECRET, algorithm="HS256", **changes):
         "sid": "s",
         "jti": "j",
         "aud": "vnpy-core",
-        "iat": 1,
-        "exp": 4_000_000_000,
+        "iat": NOW,
+        "exp": NOW + 900,
     }
     claims = {name: value for name, value in (claims | changes).items() if value is not None}
     return jwt.encode(claims, secret, algorithm)
@@ -266,6 +270,16 @@ async def test_a_changed_claim_breaks_the_signature(auth):
     head, _, signature = forged(role="viewer").split(".")
     body = forged(role="admin").split(".")[1]
     assert await is_refused(auth, ".".join([head, body, signature]))
+
+
+@pytest.mark.parametrize("changes", [{"iat": 1}, {"iat": NOW - 900}, {"iat": NOW - 900, "exp": NOW + 86_400}])
+async def test_a_token_lives_no_longer_than_tokens_do_now(auth, changes):
+    assert await is_refused(auth, forged(**changes))
+
+
+@pytest.mark.parametrize("iat", [10**15, -(10**15), 253_402_300_799])
+async def test_a_time_of_issue_beyond_all_time_is_refused(auth, iat):
+    assert await is_refused(auth, forged(iat=iat))
 
 
 async def test_an_expiry_beyond_all_time_is_refused(auth):
@@ -391,6 +405,20 @@ async def test_ended_sessions_are_forgotten_with_their_last_token(auth, store, c
     clock.advance(15 * 60)
     await auth.logout(await auth.authenticate((await log_in(auth)).access_token))
     assert len(auth._ended) == len(store.ended_sessions()) == 1
+
+
+async def test_an_ended_session_does_not_come_back_after_the_lifetime_was_shortened(make_auth, clock):
+    auth = make_auth(access_minutes=24 * 60)
+    auth.bootstrap(PASSWORD)
+    tokens, other = await log_in(auth), await log_in(auth)
+    auth = make_auth(access_minutes=15)
+    await auth.logout(await auth.authenticate(tokens.access_token))
+    clock.advance(16 * 60)
+    await log_in(auth)
+    auth = make_auth(access_minutes=15)
+    assert auth._ended == {}
+    assert await is_refused(auth, tokens.access_token)
+    assert await is_refused(auth, other.access_token)
 
 
 async def test_expired_tokens_are_dropped_from_the_store(auth, store, clock):

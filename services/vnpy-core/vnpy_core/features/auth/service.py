@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import secrets
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +29,7 @@ LONGEST_TOKEN = 4_096
 LOGINS_WAITING = 32
 """Logins that may wait for their turn to be checked; hashing takes 64 MB and 0.2 s each."""
 _LAST_SECOND = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
+_Second = Annotated[int, msgspec.Meta(ge=0, le=_LAST_SECOND)]
 
 
 class Hasher(Protocol):
@@ -60,8 +62,8 @@ class _Claims(msgspec.Struct, frozen=True, kw_only=True):
     sid: str
     jti: str
     aud: str
-    iat: int
-    exp: Annotated[int, msgspec.Meta(ge=0, le=_LAST_SECOND)]
+    iat: _Second
+    exp: _Second
 
 
 class AuthService:
@@ -151,7 +153,9 @@ class AuthService:
     async def authenticate(self, token: str) -> Principal:
         """Raises NotAuthenticated."""
         claims = self._claims(token)
-        expires_at = datetime.fromtimestamp(claims.exp, UTC)
+        # A lifetime that was shortened holds for older tokens too; ended sessions are remembered no longer than it.
+        lifetime = math.ceil(self._access.total_seconds())
+        expires_at = datetime.fromtimestamp(min(claims.exp, claims.iat + lifetime), UTC)
         if expires_at <= self._clock.now():
             raise NotAuthenticated("the access token has expired; refresh it")
         if claims.sid in self._ended:

@@ -58,8 +58,10 @@ EVENT_FINISHED = "ePaperFinished"
 PEEK = 2_000
 """Snapshots of a recording that are looked at for its contracts before it is played."""
 SHANGHAI = ZoneInfo("Asia/Shanghai")
-_EXCHANGES = frozenset(exchange.value for exchange in Exchange)
 _LARGEST = {"rate": 10_000, "speed": 1e9, "max_gap": 86_400, "balance": 1e15, "latency_ms": 60_000}
+_BID_NAMES, _ASK_NAMES = (
+    [(f"{side}_price_{number}", f"{side}_volume_{number}") for number in range(1, 6)] for side in ("bid", "ask")
+)
 _stepped_last: WeakKeyDictionary[EventEngine, BaseGateway] = WeakKeyDictionary()
 """Which gateway made an engine's last step: several take turns. Touched on the event threads only."""
 
@@ -302,8 +304,6 @@ class PaperGateway(BaseGateway):  # type: ignore[misc]
         spec = self._table.find(symbol, exchange)
         if spec is None:
             raise ConfigurationError(f"contract {symbol}.{exchange} has no product in {self._settings.contracts}")
-        if spec.exchange not in _EXCHANGES or spec.product not in Product.__members__:
-            raise ConfigurationError(f"VnPy knows no exchange {spec.exchange} or no product {spec.product}")
         return spec
 
     def _play(self, feed: Iterator[Snapshot], closing: threading.Event) -> None:
@@ -430,10 +430,9 @@ class PaperGateway(BaseGateway):  # type: ignore[misc]
 
     def _tick(self, snapshot: Snapshot, spec: ContractSpec) -> TickData:
         levels: dict[str, float] = {}
-        for side, shown in (("bid", snapshot.bids), ("ask", snapshot.asks)):
-            for number, (price, volume) in enumerate(shown, 1):
-                levels[f"{side}_price_{number}"] = price
-                levels[f"{side}_volume_{number}"] = volume
+        for names, shown in ((_BID_NAMES, snapshot.bids), (_ASK_NAMES, snapshot.asks)):
+            for (price_name, volume_name), (price, volume) in zip(names, shown, strict=False):
+                levels[price_name], levels[volume_name] = price, volume
         return TickData(
             gateway_name=self.gateway_name,
             symbol=snapshot.symbol,
