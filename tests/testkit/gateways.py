@@ -97,3 +97,24 @@ class UnloadableGateway(PlainGateway):
 
     def __init__(self, event_engine, gateway_name):
         raise RuntimeError("the broker's library is missing")
+
+
+class ThrowingGateway(PlainGateway):
+    """Fails in the middle of sending."""
+
+    def send_order(self, req):
+        raise OSError("the socket broke")
+
+
+class EurexGateway(PlainGateway):
+    """Trades where VnPy's suffix (EUX) is not the exchange's name."""
+
+    exchanges = [Exchange.EUREX]
+
+    def connect(self, setting):
+        self.on_contract(
+            ContractData(
+                gateway_name=self.gateway_name, symbol="FDAX", exchange=Exchange.EUREX, name="DAX",
+                product=Product.FUTURES, size=25, pricetick=1,
+            )
+        )  # fmt: skip

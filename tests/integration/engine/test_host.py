@@ -324,3 +324,26 @@ def _wrapped(main_engine):
         (cta, "call_strategy_func"),
         (main_engine, "send_order"),
     ]
+
+
+async def test_a_gateway_that_raises_while_sending_leaves_the_outcome_unknown(run_host):
+    async with run_host(gateways={"P": gateway("ThrowingGateway")}) as host:
+        await connected(host)
+        with pytest.raises(OutcomeUnknown, match="the socket broke") as unknown:
+            await host.submit_order(order())
+        assert unknown.value.extra["client_order_id"] == "c1"
+        assert host.status().alive
+
+
+async def test_an_exchange_whose_suffix_is_not_its_name_can_be_traded(run_host):
+    from vnpy_core.features.trading.orders import OrderRequest
+    from vnpy_core.features.trading.service import TradingService
+    from vnpy_core.kit.clock import SystemClock
+
+    async with run_host(gateways={"E": gateway("EurexGateway")}) as host:
+        await connected(host, "E")
+        service = TradingService(host, host.view, SystemClock())
+        for exchange in ("EUREX", "EUX"):
+            request = OrderRequest(symbol="FDAX", exchange=exchange, direction=Direction.LONG, volume=1.0, price=100.0)
+            answer = await service.place(request)
+            assert (answer.outcome.order.vt_symbol, answer.outcome.order.exchange) == ("FDAX.EUX", "EUREX")

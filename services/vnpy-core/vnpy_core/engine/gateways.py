@@ -181,6 +181,8 @@ class Gateways:
 
     def all(self) -> list[Gateway]:
         """Every gateway's state, in the order of configuration."""
+        for name in self._records:
+            self.is_connected(name)  # notices a connection that was lost since
         return [record.as_event() for record in self._records.values()]
 
     def is_connected(self, name: str) -> bool:

@@ -11,6 +11,7 @@ import msgspec
 from vnpy_core.domain.enums import Direction, Offset, OrderType, Product
 from vnpy_core.domain.errors import FieldError
 from vnpy_core.domain.events import Contract, Order
+from vnpy_core.domain.symbols import vt_symbol
 
 ABSURD = 1e12
 """No price or volume of any market comes near it: beyond it lies a unit error, not an order."""
@@ -34,8 +35,8 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def vt_symbol(self) -> str:
-        """`symbol.exchange`."""
-        return f"{self.symbol}.{self.exchange}"
+        """VnPy's name of the contract."""
+        return vt_symbol(self.symbol, self.exchange)
 
     def describes(self, order: Order) -> bool:
         """Whether `order` is what this request would have made."""

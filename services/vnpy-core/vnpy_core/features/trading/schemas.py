@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from vnpy_core.domain.commands import SubmittedOrder
 from vnpy_core.domain.enums import Offset, OrderType, Product
 from vnpy_core.domain.events import Order, Tick
+from vnpy_core.domain.symbols import vt_symbol
 from vnpy_core.features.trading.listing import OrderFilter, SeqKey, StateFilter, TradeFilter
 from vnpy_core.features.trading.orders import ABSURD, OrderRequest
 from vnpy_core.web.inputs import DirectionInput, FiniteFloat, OffsetInput, OrderTypeInput, StatusInput, Time
@@ -105,8 +106,10 @@ class OrderBody(_Strict):
             raise ValueError("symbol and exchange go together")
         if self.symbol is None and self.vt_symbol is None:
             raise ValueError("vt_symbol, or symbol and exchange, must be given")
-        if self.symbol is not None and self.vt_symbol not in (None, f"{self.symbol}.{self.exchange}"):
-            raise ValueError(f"vt_symbol {self.vt_symbol!r} is not {self.symbol}.{self.exchange}")
+        if self.symbol is not None and self.exchange is not None:
+            named = vt_symbol(self.symbol, self.exchange)
+            if self.vt_symbol not in (None, named):
+                raise ValueError(f"vt_symbol {self.vt_symbol!r} is not {named}")
         return self
 
     def request(self) -> OrderRequest:

@@ -126,8 +126,8 @@ class TradingService:
             SubmitOrder(
                 client_order_id=client_order_id,
                 gateway_name=contract.gateway_name,
-                symbol=request.symbol,
-                exchange=request.exchange,
+                symbol=contract.symbol,
+                exchange=contract.exchange,
                 direction=request.direction,
                 offset=request.offset,
                 type=request.type,
