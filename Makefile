@@ -1,6 +1,6 @@
 # `make` lists what there is. All targets may be run again and again, and work offline once installed.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint add pins clean
+.PHONY: help run test bench lint add pins clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -13,6 +13,10 @@ test:  ## install what the tests need, then run linters, type checks and all tes
 	@scripts/install test
 	@scripts/servers
 	@scripts/check all
+
+bench:  ## what the service costs beside a plain VnPy: start, CPU, memory, an order
+	@scripts/install test
+	@.venv/bin/python benchmarks/footprint.py
 
 lint:  ## ruff, mypy and the import rules only
 	@scripts/install test

@@ -217,6 +217,22 @@ def test_the_default_setting_is_accepted_once_it_has_contracts(platform):
     assert gateway.connected
 
 
+def test_books_of_a_contract_that_the_table_lacks_are_named_and_closed_again(platform):
+    gateway = platform.add(flow=CreditFlow())
+    gateway.connect(platform.setting())
+    gateway.send_order(request(price=3000.0))
+    gateway.close()
+    table = platform.folder / "contracts.toml"
+    table.write_text(CONTRACTS.replace("[rb]", "[hc]"))
+    with pytest.raises(ConfigurationError, match=r"rb2701\.SHFE"):
+        gateway.connect(platform.setting(symbols="hc2701.SHFE"))
+    with pytest.raises(ConfigurationError, match="closed database"):
+        gateway._ledger.load()
+    table.write_text(CONTRACTS)
+    gateway.connect(platform.setting())
+    assert gateway.connected
+
+
 def test_a_second_connect_is_only_logged(platform):
     gateway = platform.add(flow=CreditFlow())
     gateway.connect(platform.setting())

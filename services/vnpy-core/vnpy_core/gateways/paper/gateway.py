@@ -146,14 +146,18 @@ class PaperGateway(BaseGateway):  # type: ignore[misc]
         self._open_feed()
         path = self._settings.ledger or get_file_path(f"paper_{self.gateway_name.lower()}.sqlite")
         self._ledger = Ledger(Path(path))
-        self._venue = PaperVenue(
-            self._table.find,
-            self._ledger,
-            accountid=self._settings.accountid,
-            initial_balance=Decimal(repr(self._settings.balance)),
-            now=lambda: datetime.now(UTC),
-            latency=timedelta(milliseconds=self._settings.latency_ms),
-        )
+        try:
+            self._venue = PaperVenue(
+                self._table.find,
+                self._ledger,
+                accountid=self._settings.accountid,
+                initial_balance=Decimal(repr(self._settings.balance)),
+                now=lambda: datetime.now(UTC),
+                latency=timedelta(milliseconds=self._settings.latency_ms),
+            )
+        except BaseException:
+            self._ledger.close()
+            raise
         self._closing, self._opened = threading.Event(), False
         self.connected = True
         self._show_books()

@@ -7,7 +7,8 @@
   then the resting orders, then the arriving ones in the order they were sent.
 - MARKET and FAK: what the book cannot fill is cancelled. FOK: all at once or nothing. STOP: from the last price (the
   touch, where the feed shows no last price) at or beyond its price on it takes what each book shows until it is filled.
-- Futures orders that rest are cancelled when their trading day ends.
+- Futures orders that rest are cancelled when their trading day ends. A day other than the books' is a new one, also an
+  earlier one: a recording played from its start again finds what was opened before as yesterday's.
 """
 
 from __future__ import annotations
