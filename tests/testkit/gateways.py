@@ -6,6 +6,8 @@ from vnpy.trader.constant import Exchange, Product, Status
 from vnpy.trader.gateway import BaseGateway
 from vnpy.trader.object import AccountData, ContractData, TickData
 
+from vnpy_core.domain.errors import StorageFull
+
 
 class PlainGateway(BaseGateway):
     """As third-party gateways are: says nothing of its connection, accepts orders and lets them rest."""
@@ -118,3 +120,10 @@ class EurexGateway(PlainGateway):
                 product=Product.FUTURES, size=25, pricetick=1,
             )
         )  # fmt: skip
+
+
+class FullGateway(PlainGateway):
+    """One of ours whose disk is full: it did nothing, and says so."""
+
+    def send_order(self, req):
+        raise StorageFull("the disk is full")

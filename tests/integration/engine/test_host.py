@@ -16,6 +16,7 @@ from vnpy_core.domain.errors import (
     OutcomeUnknown,
     Overloaded,
     RiskDenied,
+    StorageFull,
 )
 from vnpy_core.engine.settings import AppSettings, GatewaySettings, StrategySettings, default_apps
 
@@ -347,3 +348,10 @@ async def test_an_exchange_whose_suffix_is_not_its_name_can_be_traded(run_host):
             request = OrderRequest(symbol="FDAX", exchange=exchange, direction=Direction.LONG, volume=1.0, price=100.0)
             answer = await service.place(request)
             assert (answer.outcome.order.vt_symbol, answer.outcome.order.exchange) == ("FDAX.EUX", "EUREX")
+
+
+async def test_a_gateway_that_did_nothing_for_a_full_disk_says_so_and_the_outcome_is_known(run_host):
+    async with run_host(gateways={"P": gateway("FullGateway")}) as host:
+        await connected(host)
+        with pytest.raises(StorageFull):
+            await host.submit_order(order())

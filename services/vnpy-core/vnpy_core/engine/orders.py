@@ -85,6 +85,8 @@ class OrderDesk:
         with self._guard.capture_logs() as lines:
             try:
                 vt_orderid: str = self._main_engine.send_order(request, gateway_name)
+            except CoreError:
+                raise  # one of our own gateways, which says what it did
             except Exception as error:
                 # It may have reached the venue before it raised.
                 raise OutcomeUnknown(f"gateway {gateway_name} failed while sending: {describe(error)}") from error

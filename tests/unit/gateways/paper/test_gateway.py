@@ -806,3 +806,14 @@ def test_orders_from_many_threads_while_the_market_moves_keep_the_books_consiste
         saved = ledger.load()
     assert [t.tradeid for t in saved.trades] == sorted(t.tradeid for t in trades)
     assert {o.orderid: float(o.traded) for o in saved.orders} == {o.orderid: o.traded for o in orders.values()}
+
+
+def test_a_generated_market_that_opens_late_is_not_behind_the_clock(platform):
+    gateway = platform.add(flow=CreditFlow())
+    gateway.connect(platform.setting(rate=20))
+    gateway.subscribe(subscription())
+    time.sleep(1.6)
+    gateway.open_market()
+    until(lambda: len(platform.data("eTick.")) > 25)
+    last = platform.data("eTick.")[-1]
+    assert (last.localtime - last.datetime).total_seconds() < 1

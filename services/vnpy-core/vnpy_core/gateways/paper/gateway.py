@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -311,23 +312,35 @@ class PaperGateway(BaseGateway):  # type: ignore[misc]
         return spec
 
     def _play(self, feed: Iterator[Snapshot], closing: threading.Event) -> None:
-        """The feed's own thread: keep the recording's pace."""
-        settings = self._settings
-        previous: datetime | None = None
-        due = time.monotonic()
+        """The feed's own thread."""
         reason = ""
         try:
-            for snapshot in feed:
-                if previous is not None:
-                    gap = (snapshot.time - previous).total_seconds() / settings.speed
-                    due += min(max(gap, 0.0), settings.max_gap)
-                previous = snapshot.time
-                if closing.wait(max(0.0, due - time.monotonic())):
+            for snapshot, wait in self._paced(feed):
+                if closing.wait(wait):
                     return
                 self._on_snapshot(snapshot, closing)
         except Exception as error:  # noqa: BLE001 - a feed never ends without a word
             reason = str(error) or repr(error)
         self._finish(reason, closing)
+
+    def _paced(self, feed: Iterator[Snapshot]) -> Iterator[tuple[Snapshot, float]]:
+        """Each snapshot with the seconds to wait before it."""
+        settings = self._settings
+        if self._generated is not None and settings.speed == 1:
+            # Its times are the clock's; what would have come long before the market opened is passed over.
+            opened = datetime.now(UTC) - timedelta(seconds=1)
+            for snapshot in feed:
+                if snapshot.time >= opened:
+                    yield snapshot, max(0.0, (snapshot.time - datetime.now(UTC)).total_seconds())
+            return
+        longest = settings.max_gap if self._generated is None else math.inf
+        previous: datetime | None = None
+        due = time.monotonic()
+        for snapshot in feed:
+            if previous is not None:
+                due += min(max((snapshot.time - previous).total_seconds() / settings.speed, 0.0), longest)
+            previous = snapshot.time
+            yield snapshot, max(0.0, due - time.monotonic())
 
     def _put_step(self, closing: threading.Event) -> None:
         self.event_engine.put(Event(self._step_event, closing))
