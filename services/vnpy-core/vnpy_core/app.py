@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 
 Announce = Callable[[str], None]
 
+GRACE_S = 3
+"""How long requests under way may take after trading has come to rest, seconds."""
+
 _log = structlog.get_logger(__name__)
 _vnpy_log = structlog.get_logger("vnpy")
 
@@ -78,13 +81,12 @@ def build_api(settings: Settings, registry: CollectorRegistry | None = None) -> 
     return api
 
 
-def build_auth(settings: Settings, clock: Clock) -> AuthService:
+def build_auth(settings: Settings, clock: Clock, store: SqliteCredentials) -> AuthService:
     """The login service; the first start writes the admin's random password to a file. Blocks; before serving.
 
     Raises ConfigurationError.
     """
     folder = settings.paths.data / "secrets"
-    store = SqliteCredentials(folder / "credentials.sqlite")
     auth = AuthService(
         store,
         PasswordHash.recommended(),
@@ -122,7 +124,7 @@ class Service:
                 data=settings.paths.data,
                 engine=settings.engine,
                 apps=settings.apps,
-                gateways={name: _placed(gateway, settings) for name, gateway in settings.gateways.items()},
+                gateways={name: _with_contracts(gateway, settings) for name, gateway in settings.gateways.items()},
                 strategies=settings.strategies,
                 config_folder=settings.paths.config,
             ),
@@ -136,6 +138,7 @@ class Service:
         self._streaming = StreamingService(
             self._bus, self._view, flow, self._clock, epoch=epoch, settings=settings.streaming
         )
+        self._credentials = SqliteCredentials(settings.paths.data / "secrets" / "credentials.sqlite")
         self._registry = CollectorRegistry()
         self.api = build_api(settings, self._registry)
         self._stop_requested = asyncio.Event()
@@ -143,7 +146,7 @@ class Service:
 
     async def start(self) -> None:
         """Start the engine, then what serves it. Raises ConfigurationError."""
-        auth = await asyncio.to_thread(build_auth, self._settings, self._clock)
+        auth = await asyncio.to_thread(build_auth, self._settings, self._clock, self._credentials)
         system = SystemService(self.engine, self._view, self._clock, sessions=lambda: self._streaming.status().sessions)
         self._bus.subscribe(LOG_TOPICS, system.keep_log)
         self._bus.subscribe(LOG_TOPICS, _write_vnpy_log)
@@ -163,18 +166,22 @@ class Service:
 
     async def run(self, listener: socket.socket, *, on_ready: Announce) -> None:
         """Serve on `listener` until `request_stop`; `on_ready` gets the address once requests are answered."""
-        server = _Server(uvicorn.Config(self.api, log_config=None, lifespan="off", **UVICORN_SETTINGS))
-        try:
-            await self.start()
-            serving = asyncio.create_task(server.serve(sockets=[listener]))
-            while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
-                await asyncio.sleep(0.01)
-            on_ready(address(listener))
-            await self._stop_requested.wait()
-        finally:
-            await self.stop()
-            server.should_exit = True
-        await serving
+        config = uvicorn.Config(
+            self.api, log_config=None, lifespan="off", timeout_graceful_shutdown=GRACE_S, **UVICORN_SETTINGS
+        )
+        server = _Server(config)
+        with contextlib.closing(self._credentials):
+            try:
+                await self.start()
+                serving = asyncio.create_task(server.serve(sockets=[listener]))
+                while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
+                    await asyncio.sleep(0.01)
+                on_ready(address(listener))
+                await self._stop_requested.wait()
+            finally:
+                await self.stop()
+                server.should_exit = True
+            await serving
 
     def request_stop(self) -> None:
         """End `run`. Any thread, once or again."""
@@ -243,14 +250,11 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _placed(gateway: GatewaySettings, settings: Settings) -> GatewaySettings:
-    """The paper gateway's files, counted from the configuration's folder as all other paths are."""
-    if not gateway.class_.startswith("vnpy_core.gateways.paper"):
+def _with_contracts(gateway: GatewaySettings, settings: Settings) -> GatewaySettings:
+    """The paper gateway finds the configuration's contract table without being told."""
+    if not gateway.class_.startswith("vnpy_core.gateways.paper") or "contracts" in gateway.setting:
         return gateway
-    setting = {"contracts": "contracts.toml"} | gateway.setting
-    for name in ("contracts", "files", "ledger"):
-        words = str(setting.get(name, "")).split(";")
-        setting[name] = ";".join(str(settings.paths.config / word.strip()) for word in words if word.strip())
+    setting = gateway.setting | {"contracts": str(settings.paths.config / "contracts.toml")}
     return gateway.model_copy(update={"setting": setting})
 
 
