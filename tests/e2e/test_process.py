@@ -175,7 +175,8 @@ main_engine.add_app(CtaStrategyApp)
 before = os.getcwd()
 main_engine.connect({"contracts": sys.argv[1], "rate": 20.0}, "PAPER")
 assert service.ready.wait(20), "not ready"
-print(service.address or service.error, flush=True)
+Path("address.new").write_text(service.address or service.error)
+os.rename("address.new", "address")
 sys.stdin.readline()
 main_engine.close()
 assert os.getcwd() == before
@@ -200,10 +201,10 @@ def test_the_plugin_serves_the_same_api_from_a_plain_run_py(tmp_path):
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ, cwd=tmp_path,
     )  # fmt: skip
     try:
-        url = ""
-        while not url.startswith("http"):
-            url = host.stdout.readline().strip()
-            assert url or host.poll() is None, host.stderr.read()
+        while not (tmp_path / "address").exists():  # not by its output, which VnPy's log writes into
+            assert host.poll() is None, host.stderr.read()
+            time.sleep(0.05)
+        url = (tmp_path / "address").read_text()
         with httpx2.Client(base_url=f"{url}/api/v1", timeout=10) as client:
             tokens = client.post("/auth/token", data={"username": "admin", "password": password}).json()
             client.headers["Authorization"] = f"Bearer {tokens['access_token']}"
