@@ -19,6 +19,7 @@ from vnpy_core.features.streaming.service import StreamingService
 from vnpy_core.features.streaming.session import Session
 from vnpy_core.features.streaming.settings import StreamingSettings
 from vnpy_core.kit.flow import CreditFlow
+from vnpy_core.ports.auth import Principal, Role
 
 TIME = datetime(2026, 11, 20, 2, 0, tzinfo=UTC)
 
@@ -87,22 +88,18 @@ def message(data: Event, seq: int = 0) -> Message:
     return Message(topic, key, "e1", seq, TIME, data)
 
 
-class Holder:
+def holder(name: str = "ann", expires_at: datetime = datetime(9999, 1, 1, tzinfo=UTC)) -> Principal:
     """A principal."""
-
-    def __init__(self, name: str = "ann", role: str = "viewer", expires_at: datetime | None = None) -> None:
-        self.name = name
-        self.role = role
-        self.expires_at = expires_at
+    return Principal(name=name, role=Role.VIEWER, session_id="s", expires_at=expires_at)
 
 
 class Tokens:
     """An authenticator that knows some tokens."""
 
-    def __init__(self, **holders: Holder) -> None:
+    def __init__(self, **holders: Principal) -> None:
         self.holders = holders
 
-    async def authenticate(self, token: str) -> Holder:
+    async def authenticate(self, token: str) -> Principal:
         if token not in self.holders:
             raise NotAuthenticated("unknown token")
         return self.holders[token]
@@ -165,7 +162,7 @@ class Hub:
 
     async def client(self, *patterns: str, conflate: bool = True, **principal: Any) -> tuple[Session, FakeConnection]:
         connection = FakeConnection()
-        session = self.service.open(connection, Holder(**principal))
+        session = self.service.open(connection, holder(**principal))
         if patterns:
             self.ask(session, op="subscribe", topics=list(patterns), conflate=conflate)
         await settle()

@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 from websockets.asyncio.client import ClientConnection, connect
 
-from testkit.streaming import Holder, Hub, Tokens
+from testkit.streaming import Hub, Tokens, holder
 from vnpy_core.features.streaming.endpoints import router
 from vnpy_core.features.streaming.server import UVICORN_SETTINGS
 from vnpy_core.kit.clock import SystemClock
@@ -34,8 +34,7 @@ class Server:
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
         self.port: int = self._listener.getsockname()[1]
         self.tokens = Tokens(
-            good=Holder(),
-            guest=Holder("guest", role="nobody"),
+            good=holder(),
         )
 
     async def start(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from testkit.streaming import FakeConnection, Holder, Hub, account, live, log, order, settle, strategy, tick
+from testkit.streaming import FakeConnection, Hub, account, holder, live, log, order, settle, strategy, tick
 from vnpy_core.domain.enums import Status
 from vnpy_core.domain.errors import Overloaded
 from vnpy_core.features.streaming.schemas import Auth
@@ -296,7 +296,7 @@ async def test_an_expired_token_ends_the_session_and_a_renewed_one_does_not(hub:
     renewing, second = await hub.client(expires_at=soon)
     request = hub.service.receive(renewing, '{"op":"auth","id":1,"token":"t"}')
     assert request == Auth(id=1, token="t")
-    hub.service.renew(renewing, request, Holder(expires_at=soon + timedelta(seconds=60)))
+    hub.service.renew(renewing, request, holder(expires_at=soon + timedelta(seconds=60)))
     hub.clock.advance(10)
     hub.service.check()
     await settle()
@@ -307,7 +307,7 @@ async def test_an_expired_token_ends_the_session_and_a_renewed_one_does_not(hub:
 
 async def test_a_session_cannot_change_hands(hub: Hub) -> None:
     session, connection = await hub.client(name="ann")
-    hub.service.renew(session, Auth(token="t"), Holder(name="bob"))
+    hub.service.renew(session, Auth(token="t"), holder(name="bob"))
     await settle()
     assert connection.frames[-1]["code"] == "NOT_PERMITTED"
     assert session.principal.name == "ann"
@@ -385,7 +385,7 @@ async def test_shutdown_sends_what_waits_and_says_goodbye(hub: Hub) -> None:
     assert len(live(connection.frames)) == 900
     assert connection.code == 1001
     with pytest.raises(Overloaded):
-        hub.service.open(FakeConnection(), Holder())
+        hub.service.open(FakeConnection(), holder())
     hub.publish(order(1))
 
 

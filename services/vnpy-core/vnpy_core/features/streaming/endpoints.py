@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Protocol
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
@@ -13,23 +12,14 @@ from vnpy_core.domain.errors import CoreError, NotAuthenticated, NotPermitted, O
 from vnpy_core.features.streaming.schemas import Auth, decode
 from vnpy_core.features.streaming.server import EXTENSION, StreamingWebSocket
 from vnpy_core.features.streaming.service import StreamingService
-from vnpy_core.features.streaming.session import Principal, Session
+from vnpy_core.features.streaming.session import Session
+from vnpy_core.ports.auth import Authenticator, Principal
 
 CLOSE_CODES: dict[type[CoreError], int] = {NotAuthenticated: 4401, NotPermitted: 4403, Overloaded: 1013}
 CLOSE_GRACE_S = 5.0
 """How long a client may take to answer a close before the connection is cut, seconds."""
 
-READERS = frozenset({"viewer", "trader", "admin"})
-
 router = APIRouter()
-
-
-class Authenticator(Protocol):
-    """Who holds this token?"""
-
-    async def authenticate(self, token: str) -> Principal:
-        """Raises NotAuthenticated."""
-        ...
 
 
 @router.websocket("/ws")
@@ -108,7 +98,7 @@ class WebSocketConnection:
 
 
 async def _authorise(websocket: WebSocket, timeout_s: float, max_bytes: int) -> Principal:
-    """Raises NotAuthenticated, NotPermitted, ConnectionError."""
+    """Raises NotAuthenticated, ConnectionError."""
     if "ticket" in websocket.query_params:
         raise NotAuthenticated("tickets are not taken yet")
     scheme, _, token = websocket.headers.get("authorization", "").partition(" ")
@@ -135,11 +125,9 @@ async def _first_token(websocket: WebSocket, timeout_s: float, max_bytes: int) -
 
 
 async def _viewer(websocket: WebSocket, token: str) -> Principal:
+    """Any valid credential may read. Raises NotAuthenticated."""
     authenticator: Authenticator = websocket.app.state.authenticator
-    principal = await authenticator.authenticate(token)
-    if principal.role not in READERS:
-        raise NotPermitted("streaming needs the role viewer")
-    return principal
+    return await authenticator.authenticate(token)
 
 
 async def _serve(websocket: WebSocket, service: StreamingService, session: Session) -> None:
@@ -148,7 +136,7 @@ async def _serve(websocket: WebSocket, service: StreamingService, session: Sessi
         if renewal is not None:
             try:
                 service.renew(session, renewal, await _viewer(websocket, renewal.token))
-            except (NotAuthenticated, NotPermitted) as error:
+            except NotAuthenticated as error:
                 session.close(CLOSE_CODES[type(error)], error.detail)
 
 

@@ -41,8 +41,9 @@ from vnpy_core.features.streaming.schemas import (
     decode,
     id_of,
 )
-from vnpy_core.features.streaming.session import GOING_AWAY, NOT_AUTHENTICATED, Connection, Principal, Session
+from vnpy_core.features.streaming.session import GOING_AWAY, NOT_AUTHENTICATED, Connection, Session
 from vnpy_core.features.streaming.settings import StreamingSettings
+from vnpy_core.ports.auth import Principal
 from vnpy_core.ports.clock import Clock
 from vnpy_core.ports.flow import Flow
 
@@ -127,8 +128,7 @@ class StreamingService:
         """Heartbeats, expired tokens, clients that stopped reading."""
         now, monotonic = self._clock.now(), self._clock.monotonic()
         for session in tuple(self._sessions.values()):
-            expires_at = session.principal.expires_at
-            if expires_at is not None and expires_at <= now:
+            if session.principal.expires_at <= now:
                 session.close(NOT_AUTHENTICATED, "the token expired")
             else:
                 session.check(monotonic)

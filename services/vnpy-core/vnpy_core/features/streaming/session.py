@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from itertools import islice
 from typing import Protocol
 
@@ -16,6 +15,7 @@ from vnpy_core.domain.errors import Overloaded
 from vnpy_core.features.streaming.outbox import Outbox, Snapshot
 from vnpy_core.features.streaming.schemas import Gap, Heartbeat, SessionStatus, snapshot_text
 from vnpy_core.features.streaming.settings import StreamingSettings
+from vnpy_core.ports.auth import Principal
 from vnpy_core.ports.flow import Flow
 
 GOING_AWAY = 1001
@@ -30,25 +30,6 @@ UNENCODABLE = (TypeError, ValueError, RecursionError)
 
 _HEARTBEAT = Heartbeat().text()
 _log = structlog.get_logger(__name__)
-
-
-class Principal(Protocol):
-    """Who a client is."""
-
-    @property
-    def name(self) -> str:
-        """The user or key."""
-        ...
-
-    @property
-    def role(self) -> str:
-        """viewer, trader or admin."""
-        ...
-
-    @property
-    def expires_at(self) -> datetime | None:
-        """When the token ends, aware, in UTC; None for one that does not."""
-        ...
 
 
 class Connection(Protocol):
