@@ -36,6 +36,7 @@ HEALTHY = EngineStatus(
     queue_length=0,
     events_handled=0,
     handler_errors=0,
+    slow_events=0,
     ticks_conflated=0,
     bridge_backlog=0,
     apps={},

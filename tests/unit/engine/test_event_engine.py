@@ -184,3 +184,11 @@ def test_logs_are_captured_for_the_thread_that_asked_only(engine, guard):
         other.join()
     engine.put(Event("eLog", SimpleNamespace(msg="after")))
     assert lines == ["mine"]
+
+
+def test_events_that_take_longer_than_50_ms_are_counted(engine, guard):
+    engine.register("eX", lambda event: time.sleep(event.data))
+    engine.put(Event("eX", 0.06))
+    engine.put(Event("eX", 0.0))
+    assert guard.drain(5)
+    assert guard.slow_events == 1

@@ -211,6 +211,7 @@ class EngineHost:
             queue_length=self._guard.queue_length,
             events_handled=self._guard.events_handled,
             handler_errors=self._guard.handler_errors,
+            slow_events=self._guard.slow_events,
             ticks_conflated=self._guard.ticks_conflated + self._bridge.ticks_conflated,
             bridge_backlog=self._bridge.backlog,
             apps=dict(self._apps),

@@ -20,6 +20,8 @@ class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
     queue_length: int
     events_handled: int
     handler_errors: int
+    slow_events: int
+    """Events whose handlers together took longer than 50 ms."""
     ticks_conflated: int
     """Ticks that a newer one replaced in the event queue or in the bridge, because more than 20,000 events waited."""
     bridge_backlog: int

@@ -123,6 +123,7 @@ async def test_the_metrics_are_read_when_they_are_asked_for(client, engine, sess
         queue_length=7,
         events_handled=1000,
         handler_errors=2,
+        slow_events=7,
         ticks_conflated=3,
         bridge_backlog=4,
     )
@@ -145,6 +146,7 @@ async def test_the_metrics_are_read_when_they_are_asked_for(client, engine, sess
             ("vnpy_core_event_lag_seconds",): 0.25,
             ("vnpy_core_events_handled_total",): 1000.0,
             ("vnpy_core_handler_errors_total",): 2.0,
+            ("vnpy_core_slow_events_total",): 7.0,
             ("vnpy_core_ticks_conflated_total",): 3.0,
             ("vnpy_core_bridge_backlog",): 4.0,
             ("vnpy_core_sessions",): 2.0,

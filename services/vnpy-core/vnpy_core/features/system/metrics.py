@@ -52,6 +52,7 @@ def _engine_metrics(status: EngineStatus) -> Iterator[Metric]:
     yield GaugeMetricFamily("vnpy_core_bridge_backlog", "Events waiting for the loop.", value=status.bridge_backlog)
     yield CounterMetricFamily("vnpy_core_events_handled", "Events VnPy handled.", value=status.events_handled)
     yield CounterMetricFamily("vnpy_core_handler_errors", "Event handlers that raised.", value=status.handler_errors)
+    yield CounterMetricFamily("vnpy_core_slow_events", "Events handled in more than 50 ms.", value=status.slow_events)
     yield CounterMetricFamily("vnpy_core_ticks_conflated", "Ticks a newer one replaced.", value=status.ticks_conflated)
 
 

@@ -45,6 +45,7 @@ STATUS_EXAMPLE: dict[str, Any] = {
         "lag_ms": 0.4,
         "events_handled": 120_000,
         "handler_errors": 0,
+        "slow_events": 0,
         "ticks_conflated": 0,
         "bridge_backlog": 0,
     },

@@ -85,6 +85,7 @@ class EventThread(msgspec.Struct, frozen=True, kw_only=True):
     lag_ms: float
     events_handled: int
     handler_errors: int
+    slow_events: int
     ticks_conflated: int
     bridge_backlog: int
 
@@ -283,6 +284,7 @@ def _event_thread(status: EngineStatus) -> EventThread:
         lag_ms=status.lag_ms,
         events_handled=status.events_handled,
         handler_errors=status.handler_errors,
+        slow_events=status.slow_events,
         ticks_conflated=status.ticks_conflated,
         bridge_backlog=status.bridge_backlog,
     )
