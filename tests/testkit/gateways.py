@@ -1,5 +1,6 @@
 """VnPy gateways for tests that need an odd one; ordinary trading is tested on the paper gateway."""
 
+import threading
 from datetime import UTC, datetime
 
 from vnpy.trader.constant import Exchange, Product, Status
@@ -127,3 +128,35 @@ class FullGateway(PlainGateway):
 
     def send_order(self, req):
         raise StorageFull("the disk is full")
+
+
+class StubbornGateway(PlainGateway):
+    """Raises where it is asked to cancel its first order."""
+
+    def cancel_order(self, req):
+        if req.orderid == "000001":
+            raise OSError("the socket broke")
+        super().cancel_order(req)
+
+
+class SlowGateway(PlainGateway):
+    """Says itself whether it is connected; its connect waits for `go`, and it cannot subscribe rb2701."""
+
+    connected = False
+    entered = False
+    go = threading.Event()
+
+    def connect(self, setting):
+        self.entered = True
+        self.go.wait(10)
+        super().connect(setting)
+        self.connected = True
+
+    def close(self):
+        super().close()
+        self.connected = False
+
+    def subscribe(self, req):
+        if req.symbol == "rb2701":
+            raise OSError("no such channel")
+        super().subscribe(req)

@@ -143,6 +143,63 @@ async def test_a_second_connect_is_refused_and_a_connect_after_disconnect_gets_a
         assert (await host.submit_order(order())).order.is_active
 
 
+@pytest.fixture
+def slow():
+    from testkit.gateways import SlowGateway
+
+    SlowGateway.go.clear()
+    yield SlowGateway
+    SlowGateway.go.set()
+
+
+async def test_a_disconnect_outlasts_the_connect_that_it_overtook(run_host, slow):
+    async with run_host(gateways={"P": gateway("SlowGateway")}) as host:
+        overtaken = host.main_engine.gateways["P"]
+        await until(lambda: overtaken.entered)
+        await host.disconnect("P")
+        slow.go.set()
+        await until(lambda: overtaken.connected)
+        await asyncio.sleep(0.1)
+        assert host.gateways()[0].state is GatewayState.DISCONNECTED
+
+
+async def test_a_disconnect_before_the_connect_began_leaves_the_gateway_alone(run_host, slow):
+    async with run_host(gateways={"P": gateway("SlowGateway", auto_connect=False)}) as host:
+        made = host.main_engine.gateways["P"]
+        await host.connect("P", {})
+        await host.disconnect("P")
+        slow.go.set()
+        await asyncio.sleep(0.1)
+        assert host.main_engine.gateways["P"] is made
+        assert not made.entered
+        assert host.gateways()[0].state is GatewayState.DISCONNECTED
+
+
+async def test_a_subscription_that_fails_keeps_neither_the_next_nor_the_strategies_back(run_host, slow, tmp_path):
+    slow.go.set()
+    (tmp_path / "subscriptions.json").write_text('{"rb2701.SHFE": "P", "ru2701.SHFE": "P"}')
+    on_ru = StrategySettings(class_name="QuietStrategy", vt_symbol="ru2701.SHFE", auto_start=True)
+    strategies = {"refused": strategy("QuietStrategy"), "next": on_ru}
+    async with run_host(gateways={"P": gateway("SlowGateway")}, strategies=strategies) as host:
+        await until(lambda: "ru2701.SHFE" in host.main_engine.gateways["P"].subscribed)
+        await running(host, "next")
+
+
+async def test_a_gateway_that_the_host_connects_after_we_attached_counts_as_connected(run_host, slow):
+    from vnpy.event import EventEngine
+    from vnpy.trader.engine import MainEngine
+
+    slow.go.set()
+    main_engine = MainEngine(EventEngine())
+    try:
+        main_engine.add_gateway(slow, "P")
+        async with run_host(main_engine=main_engine) as host:
+            main_engine.connect({}, "P")
+            await connected(host)
+    finally:
+        main_engine.close()
+
+
 async def test_connect_settings_come_from_vnpys_own_file_under_those_of_the_service(run_host, vnpy_home):
     path = vnpy_home / ".vntrader" / "connect_p.json"
     path.write_text('{"user": "file", "password": "file"}')
@@ -241,6 +298,27 @@ async def test_stop_cancels_active_orders_and_publishes_their_end(run_host):
         await host.submit_order(order())
 
 
+async def test_an_order_that_cannot_be_cancelled_does_not_keep_the_others_in_the_market(run_host):
+    async with run_host(gateways={"P": gateway("StubbornGateway")}, engine={"drain_s": 0.2}) as host:
+        await connected(host)
+        for number in range(3):
+            await host.submit_order(order(client_order_id=f"c{number}", price=3000.0 + number))
+    assert list(host.view.active_orders) == ["P.000001"]
+
+
+async def test_a_strategy_that_does_not_stop_well_does_not_keep_the_next_ones_trading(run_host):
+    strategies = {"stuck": strategy("RaisingOnTickStrategy"), "next": strategy("QuietStrategy")}
+    async with run_host(
+        gateways={"P": gateway("StubbornGateway")}, strategies=strategies, engine={"drain_s": 0.2}
+    ) as host:
+        await connected(host)
+        await running(host, "next")
+        host.main_engine.gateways["P"].tick()
+        await until(lambda: list(host.view.orders()))
+        await host._cta.stop_all()
+        assert [s.trading for s in host._cta.engine.strategies.values()] == [False, False]
+
+
 def strategy(class_name: str, **settings) -> StrategySettings:
     return StrategySettings(class_name=class_name, vt_symbol="rb2701.SHFE", auto_start=True, **settings)
 
@@ -280,6 +358,44 @@ async def test_strategies_that_fail_in_a_callback_are_stopped_and_the_others_go_
         await until(lambda: engine.strategies["quiet"].ticks > before)
         assert "broken_file" in host._cta.load_errors[0]
     assert host.status().handler_errors == 0
+
+
+async def test_an_order_sent_in_the_callback_that_raised_is_cancelled(run_host):
+    strategies = {"s": strategy("RaisingAfterBuyingStrategy")}
+    async with run_host(gateways={"P": gateway("PlainGateway")}, strategies=strategies) as host:
+        await connected(host)
+        await running(host, "s")
+        host.main_engine.gateways["P"].tick()
+        await until(lambda: [o.status for o in host.view.orders()] == [Status.CANCELLED])
+
+
+async def test_what_is_published_of_a_strategy_that_failed_is_that_it_does_not_run(run_host):
+    strategies = {"init": strategy("RaisingOnInitStrategy"), "start": strategy("RaisingOnStartStrategy")}
+    async with run_host(gateways={"P": gateway("PlainGateway")}, strategies=strategies) as host:
+        await connected(host)
+        await until(lambda: {"init", "start"} <= host._cta.failures.keys())
+        shown = host.view.strategies
+        await until(lambda: not shown["start"].variables["trading"] and not shown["init"].variables["inited"])
+
+
+async def test_a_strategy_that_cannot_be_made_does_not_keep_the_others_out_at_the_next_start(run_host, vnpy_home):
+    broken, quiet = strategy("UndeclaredParameterStrategy"), strategy("QuietStrategy")
+    gateways = {"P": gateway("PlainGateway")}
+    file = vnpy_home / ".vntrader" / "cta_strategy_setting.json"
+    async with run_host(gateways=gateways, strategies={"broken": broken, "quiet": quiet}) as host:
+        await connected(host)
+        await running(host, "quiet")
+        assert "broken" not in file.read_text()
+    # A class that was whole when it was added and is not any more.
+    file.write_text(file.read_text().replace('"quiet": {', '"old": {"class_name": "UndeclaredParameterStrategy", '
+                    '"vt_symbol": "rb2701.SHFE", "setting": {}}, "quiet": {'))  # fmt: skip
+    async with run_host(gateways=gateways, strategies={"quiet": quiet}) as host:
+        await connected(host)
+        await running(host, "quiet")
+        host.main_engine.gateways["P"].tick()
+        await until(lambda: host._cta.engine.strategies["quiet"].ticks)
+        assert host.status().apps["CtaStrategy"] == "loaded"
+        assert any("strategy old" in error for error in host._cta.load_errors)
 
 
 async def test_attaching_serves_a_running_engine_and_leaves_it_as_it_was(run_host, vnpy_home):

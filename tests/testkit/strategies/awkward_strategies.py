@@ -69,3 +69,14 @@ class QuietStrategy(CtaTemplate):
 
     def on_tick(self, tick) -> None:
         self.ticks += 1
+
+
+class RaisingAfterBuyingStrategy(CtaTemplate):
+    """Sends an order and raises in the same callback."""
+
+    def on_init(self) -> None:
+        pass
+
+    def on_tick(self, tick) -> None:
+        self.buy(tick.bid_price_1 - 20, 1)
+        raise RuntimeError("no tick today")

@@ -52,6 +52,8 @@ class GatewayRecord:
         self.gateway = gateway
         self.state = GatewayState.DISCONNECTED if gateway is not None else GatewayState.FAILED
         self.message = message
+        self.attempt = 0
+        """Counts connects and closes: a connect that another or a close has overtaken must not set the state."""
         self.closed = False
         """Closed once: VnPy's gateways are not made to be connected again, so the next connect makes a new one."""
 
@@ -165,6 +167,7 @@ class Gateways:
         """Take over the gateways of a running MainEngine; those with contracts count as connected. Repeatable."""
         for name, gateway in list(self._main_engine.gateways.items()):
             if name in self._records:
+                self.is_connected(name)  # notices what the host did with it
                 continue
             record = self._records[name] = GatewayRecord(name, gateway)
             offers = any(name in offered for offered in self._view.contracts.values())
@@ -190,9 +193,16 @@ class Gateways:
         record = self._records.get(name)
         if record is None:
             return False
-        if record.state is GatewayState.CONNECTED and record.reports_connection() and not record.gateway.connected:
-            self._set_state(record, GatewayState.DISCONNECTED, "the connection was lost")
+        if record.reports_connection():
+            self._follow(record)
         return record.state is GatewayState.CONNECTED
+
+    def _follow(self, record: GatewayRecord) -> None:
+        """Take over what a gateway says of itself, but for a connect or close of ours that is under way."""
+        if record.state is GatewayState.CONNECTED and not record.gateway.connected:
+            self._set_state(record, GatewayState.DISCONNECTED, "the connection was lost")
+        elif record.state is GatewayState.DISCONNECTED and not record.closed and record.gateway.connected:
+            self._set_state(record, GatewayState.CONNECTED)  # by itself, or by the host we are attached to
 
     def require_connected(self, name: str) -> None:
         """Raises NotFound, GatewayNotConnected."""
@@ -209,7 +219,8 @@ class Gateways:
             raise Conflict(f"gateway {name} did not load: {record.message}")
         merged = self._connect_setting(record, setting)
         self._set_state(record, GatewayState.CONNECTING)
-        self._tasks.spawn(self._connect(record, merged), f"connect {name}")
+        record.attempt += 1
+        self._tasks.spawn(self._connect(record, merged, record.attempt), f"connect {name}")
 
     async def disconnect(self, name: str) -> None:
         """Close the connection. Raises NotFound, Conflict (not connected)."""
@@ -253,25 +264,31 @@ class Gateways:
         configured = self._settings.get(record.name)
         return setting | (configured.setting if configured else {}) | overrides
 
-    async def _connect(self, record: GatewayRecord, setting: dict[str, Any]) -> None:
+    async def _connect(self, record: GatewayRecord, setting: dict[str, Any], attempt: int) -> None:
+        if record.attempt != attempt:
+            return
         try:
             if record.closed:
                 await self._renew(record)
             await asyncio.to_thread(self._main_engine.connect, setting, record.name)
         except Exception as error:  # noqa: BLE001 - a guarded door: a gateway may raise anything
             _log.error("a gateway could not be connected", gateway_name=record.name, detail=describe(error))
+            if record.attempt != attempt:
+                return
             self._set_state(record, GatewayState.FAILED, describe(error))
             return
         # Behind all events that the gateway has put so far.
         await self._commands.run(lambda: None, deadline_s=CONNECT_PATIENCE_S)
         await self._bridge.flush()
+        if record.attempt != attempt:
+            return
         if record.reports_connection():
             self._set_state(record, GatewayState.CONNECTED if record.gateway.connected else GatewayState.FAILED)
             if record.gateway.connected:
                 await self._go_on(record)
             return
         await asyncio.sleep(CONNECT_PATIENCE_S)
-        if record.state is GatewayState.CONNECTING:
+        if record.state is GatewayState.CONNECTING and record.attempt == attempt:
             silence = f"no contract or account arrived within {CONNECT_PATIENCE_S:g} s; see its log lines"
             self._set_state(record, GatewayState.CONNECTING, silence)
 
@@ -279,10 +296,16 @@ class Gateways:
         """What follows a connection: subscriptions, strategies, and the market where it waits for us."""
         for vt_symbol in self.subscriptions.of(record.name):
             if record.name in self._view.contracts.get(vt_symbol, {}):
-                await self._commands.run(partial(self._subscribe, vt_symbol, record.name))
+                await self._subscribe_again(vt_symbol, record.name)
         await self._on_connected()
         if hasattr(record.gateway, "open_market"):
             await asyncio.to_thread(record.gateway.open_market)
+
+    async def _subscribe_again(self, vt_symbol: str, gateway_name: str) -> None:
+        try:
+            await self._commands.run(partial(self._subscribe, vt_symbol, gateway_name))
+        except Exception as error:  # noqa: BLE001 - a guarded door: strategies and the market must follow all the same
+            _log.error("a subscription could not be renewed", vt_symbol=vt_symbol, detail=describe(error))
 
     async def _renew(self, record: GatewayRecord) -> None:
         """A fresh gateway in place of the closed one."""
@@ -293,6 +316,7 @@ class Gateways:
 
     async def _close(self, record: GatewayRecord) -> None:
         record.closed = True
+        record.attempt += 1
         self._set_state(record, GatewayState.DISCONNECTED)
         try:
             await asyncio.wait_for(asyncio.to_thread(record.gateway.close), CLOSE_PATIENCE_S)

@@ -17,7 +17,15 @@ from vnpy_core.bus.bus import Bus
 from vnpy_core.bus.message import Message
 from vnpy_core.bus.read_view import ReadView
 from vnpy_core.domain.commands import SubmitOrder, SubmittedOrder
-from vnpy_core.domain.errors import ConfigurationError, CoreError, OutcomeUnknown, Overloaded, RiskDenied, describe
+from vnpy_core.domain.errors import (
+    ConfigurationError,
+    Conflict,
+    CoreError,
+    OutcomeUnknown,
+    Overloaded,
+    RiskDenied,
+    describe,
+)
 from vnpy_core.domain.events import Account, Contract, Gateway
 from vnpy_core.engine.apps.algo import AlgoFacade
 from vnpy_core.engine.apps.cta import CtaFacade
@@ -292,8 +300,8 @@ class EngineHost:
                     await self._cta.init(name)
                 if settings.auto_start:
                     await self._cta.start(name)
-            except CoreError as error:
-                _log.error("a strategy could not be started", strategy_name=name, detail=error.detail)
+            except Exception as error:  # noqa: BLE001 - a guarded door: CtaEngine subscribes, and a gateway may raise
+                _log.error("a strategy could not be started", strategy_name=name, detail=describe(error))
 
     def _strategy_of(self, vt_orderid: str, reference: str) -> str | None:
         return self._cta.strategy_of(vt_orderid, reference) if self._cta else None
@@ -326,9 +334,12 @@ class EngineHost:
 
     async def _cancel_all(self) -> None:
         """Cancel what is active and wait until the venues have confirmed, `drain_s` at most."""
-        for vt_orderid, order in list(self._view.active_orders.items()):
-            if self._gateways.is_connected(order.gateway_name):
-                await self.cancel_order(vt_orderid)
+        reachable = [o for o in self._view.active_orders.values() if self._gateways.is_connected(o.gateway_name)]
+        # Together, and each by itself: one that has just ended or cannot be cancelled must not keep the others in.
+        asked = await asyncio.gather(*(self.cancel_order(o.vt_orderid) for o in reachable), return_exceptions=True)
+        for order, error in zip(reachable, asked, strict=True):
+            if isinstance(error, Exception) and not isinstance(error, Conflict):
+                _log.error("an order could not be cancelled", vt_orderid=order.vt_orderid, detail=describe(error))
         deadline = self._clock.monotonic() + self._settings.engine.drain_s
         while self._view.active_orders and self._clock.monotonic() < deadline:  # noqa: ASYNC110 - a short wait
             await asyncio.sleep(0.02)

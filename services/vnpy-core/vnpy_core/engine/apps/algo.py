@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import structlog
 from vnpy.event import Event, EventEngine
 
 from vnpy_core.bus import topics
@@ -14,6 +15,8 @@ from vnpy_core.engine.commands import CommandDoor
 
 EVENT_ALGO_LOG = "eAlgoLog"
 EVENT_ALGO_UPDATE = "eAlgoUpdate"
+
+_log = structlog.get_logger(__name__)
 
 
 class AlgoFacade:
@@ -44,7 +47,14 @@ class AlgoFacade:
 
     async def stop_all(self) -> None:
         """Stop every algorithm; each cancels its orders. From another thread this has killed the event thread."""
-        await self._commands.run(self.engine.stop_all, deadline_s=5)
+        await self._commands.run(self._stop_all, deadline_s=5)
+
+    def _stop_all(self) -> None:
+        for name in list(self.engine.algos):
+            try:
+                self.engine.stop_algo(name)
+            except Exception:  # noqa: BLE001 - a gateway that cannot cancel must not keep the next ones trading
+                _log.exception("an algo did not stop well", algo_name=name)
 
     def _on_log(self, event: Event) -> None:
         log = translate.log(event.data)

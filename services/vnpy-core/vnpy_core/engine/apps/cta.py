@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 from vnpy.event import Event, EventEngine
+from vnpy.trader.event import EVENT_ORDER
 from vnpy_ctastrategy.base import EVENT_CTA_LOG, EVENT_CTA_STOPORDER, EVENT_CTA_STRATEGY
 
 from vnpy_core.bus import topics
@@ -49,6 +50,7 @@ class CtaFacade:
             EVENT_CTA_LOG: self._on_log,
             EVENT_CTA_STRATEGY: self._on_strategy,
             EVENT_CTA_STOPORDER: self._on_stop_order,
+            EVENT_ORDER: self._on_order,
         }
 
     def install(self) -> None:
@@ -73,11 +75,15 @@ class CtaFacade:
 
         Blocks while modules are imported; not for the event thread.
         """
-        with self._guard.capture_logs() as lines:
-            self.engine.init_engine()
-        self.load_errors = [line for line in lines if "Traceback (most recent call last)" in line]
+        self.engine.add_strategy = self._add_remembered
+        try:
+            with self._guard.capture_logs() as lines:
+                self.engine.init_engine()
+        finally:
+            del self.engine.add_strategy
+        self.load_errors += [line for line in lines if "Traceback (most recent call last)" in line]
         for error in self.load_errors:
-            _log.error("a strategy file could not be loaded", detail=error)
+            _log.error("a strategy or its file could not be loaded", detail=error)
 
     def strategy_of(self, vt_orderid: str, reference: str) -> str | None:
         """The strategy that sent an order: by CtaEngine's map, else by the reference it gave. Event thread."""
@@ -102,7 +108,7 @@ class CtaFacade:
         await asyncio.wrap_future(future)
         if name in self.failures:
             # VnPy calls it initialised all the same, and would feed it ticks.
-            await self._commands.run(lambda: setattr(self._strategy(name), "inited", False))
+            await self._commands.run(lambda: self._take_back(name, "inited"))
             raise CoreError(f"strategy {name}: on_init failed: {self.failures[name]}")
 
     async def start(self, name: str) -> None:
@@ -122,10 +128,27 @@ class CtaFacade:
             try:
                 self.engine.add_strategy(settings.class_name, name, settings.vt_symbol, settings.setting)
             except Exception as error:
-                self.engine.strategies.pop(name, None)
+                self._forget(name, settings.vt_symbol)
+                # Or the next start would read it back from VnPy's file.
+                self.engine.remove_strategy_setting(name)
                 raise ValidationFailed(f"strategy {name}: {describe(error)}") from error
         if name not in self.engine.strategies:
             raise ValidationFailed(f"strategy {name}: {'; '.join(lines) or 'CtaEngine did not add it'}")
+
+    def _add_remembered(self, class_name: str, name: str, vt_symbol: str, setting: dict[str, Any]) -> None:
+        """`add_strategy` for VnPy's own file, where one that raises would keep out all others and CtaEngine itself."""
+        try:
+            type(self.engine).add_strategy(self.engine, class_name, name, vt_symbol, setting)
+        except Exception as error:  # noqa: BLE001 - a guarded door: a strategy's class may raise anything
+            self._forget(name, vt_symbol)
+            self.load_errors.append(f"strategy {name}: {describe(error)}")
+
+    def _forget(self, name: str, vt_symbol: str) -> None:
+        """Take out what `add_strategy` left of a strategy when it raised."""
+        strategy = self.engine.strategies.pop(name, None)
+        self.engine.symbol_strategy_map[vt_symbol] = [
+            other for other in self.engine.symbol_strategy_map[vt_symbol] if other is not strategy
+        ]
 
     def _start(self, name: str) -> None:
         strategy = self._strategy(name)
@@ -133,12 +156,21 @@ class CtaFacade:
             raise Conflict(f"strategy {name} is not initialised")
         self.engine.start_strategy(name)
         if name in self.failures:
-            strategy.trading = False  # VnPy sets it after an on_start that raised
+            self._take_back(name, "trading")  # VnPy sets it after an on_start that raised
             raise CoreError(f"strategy {name}: on_start failed: {self.failures[name]}")
+
+    def _take_back(self, name: str, flag: str) -> None:
+        """Take back a flag that VnPy set, and what it published with it."""
+        strategy = self._strategy(name)
+        setattr(strategy, flag, False)
+        self.engine.put_strategy_event(strategy)
 
     def _stop_all(self) -> None:
         for name in list(self.engine.strategies):
-            self.engine.stop_strategy(name)
+            try:
+                self.engine.stop_strategy(name)
+            except Exception:  # noqa: BLE001 - a gateway that cannot cancel must not keep the next ones trading
+                _log.exception("a strategy did not stop well", strategy_name=name)
 
     def _strategy(self, name: str) -> Any:
         strategy = self.engine.strategies.get(name)
@@ -178,6 +210,14 @@ class CtaFacade:
     def _on_log(self, event: Event) -> None:
         log = translate.log(event.data)
         self._emit(topics.STRATEGY_LOG, log.source, log)
+
+    def _on_order(self, event: Event) -> None:
+        # An order sent in the very callback that raised was not in the OMS yet when the others were cancelled.
+        order = event.data
+        strategy = self.engine.orderid_strategy_map.get(order.vt_orderid)
+        if strategy is None or strategy.trading or strategy.strategy_name not in self.failures or not order.is_active():
+            return
+        self._main_engine.cancel_order(order.create_cancel_request(), order.gateway_name)
 
     def _on_strategy(self, event: Event) -> None:
         update = translate.strategy(event.data)
