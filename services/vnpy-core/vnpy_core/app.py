@@ -119,6 +119,8 @@ class Service:
         self._view = ReadView()
         flow = CreditFlow()
         epoch = secrets.token_hex(4)
+        # Before the host, which wraps a running engine: what fails here must leave that one untouched.
+        self._credentials = SqliteCredentials(settings.paths.data / "secrets" / "credentials.sqlite")
         self.engine = EngineHost(
             HostSettings(
                 data=settings.paths.data,
@@ -138,7 +140,6 @@ class Service:
         self._streaming = StreamingService(
             self._bus, self._view, flow, self._clock, epoch=epoch, settings=settings.streaming
         )
-        self._credentials = SqliteCredentials(settings.paths.data / "secrets" / "credentials.sqlite")
         self._registry = CollectorRegistry()
         self.api = build_api(settings, self._registry)
         self._stop_requested = asyncio.Event()

@@ -82,6 +82,21 @@ async def test_a_denial_by_risk_manager_names_the_rule_and_the_reason(run_host):
         assert (await host.submit_order(order(client_order_id="c2"))).order.is_active
 
 
+async def test_a_denial_on_another_thread_is_counted_on_the_event_thread(run_host):
+    from vnpy.trader.constant import Direction, Exchange, OrderType
+    from vnpy.trader.object import OrderRequest
+
+    async with run_host(gateways={"P": gateway("PlainGateway")}) as host:
+        await connected(host)
+        threads = []
+        count = host._bridge._next_seq
+        host._bridge._next_seq = lambda: threads.append(threading.current_thread()) or count()
+        request = OrderRequest("rb2701", Exchange.SHFE, Direction.LONG, OrderType.LIMIT, 501, 3000)
+        assert await asyncio.to_thread(host.main_engine.send_order, request, "P") == ""
+        await until(lambda: any(m.topic == "risk.event" and m.data.kind == "DENIED" for m in host.messages))
+        assert set(threads) == {host.main_engine.event_engine._thread}
+
+
 async def test_a_rule_that_raises_refuses_the_order(run_host):
     async with run_host(gateways={"P": gateway("PlainGateway")}) as host:
         await connected(host)
@@ -317,6 +332,21 @@ async def test_a_strategy_that_does_not_stop_well_does_not_keep_the_next_ones_tr
         await until(lambda: list(host.view.orders()))
         await host._cta.stop_all()
         assert [s.trading for s in host._cta.engine.strategies.values()] == [False, False]
+
+
+async def test_a_handler_that_hangs_does_not_hang_the_stop(run_host):
+    from vnpy.event import Event
+
+    release = threading.Event()
+    settings = {"command_deadline_s": 0.2, "drain_s": 0.2}
+    try:
+        async with asyncio.timeout(8), run_host(gateways={"P": gateway("PlainGateway")}, engine=settings) as host:
+            await connected(host)
+            host.main_engine.event_engine.register("eX", lambda event: release.wait(30))
+            host.main_engine.event_engine.put(Event("eX"))
+        assert host.main_engine.gateways["P"].closed == 1
+    finally:
+        release.set()
 
 
 def strategy(class_name: str, **settings) -> StrategySettings:

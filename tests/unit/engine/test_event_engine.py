@@ -192,3 +192,22 @@ def test_events_that_take_longer_than_50_ms_are_counted(engine, guard):
     engine.put(Event("eX", 0.0))
     assert guard.drain(5)
     assert guard.slow_events == 1
+
+
+def test_what_a_host_made_of_its_engine_is_called_and_given_back():
+    seen = []
+
+    class TheirEngine(EventEngine):
+        def put(self, event):
+            seen.append(event.type)
+            super().put(event)
+
+    engine = TheirEngine()
+    engine.stop = theirs = lambda: None
+    guard = EventGuard(engine)
+    guard.install()
+    engine.put(Event("eX"))
+    guard.uninstall()
+    assert seen == ["eX"]
+    assert vars(engine)["stop"] is theirs
+    assert "put" not in vars(engine)

@@ -1,10 +1,11 @@
 import asyncio
 import gc
+import threading
 
 import pytest
 from structlog.testing import capture_logs
 
-from vnpy_core.kit.tasks import BackgroundTasks
+from vnpy_core.kit.tasks import BackgroundTasks, in_own_thread
 
 
 @pytest.fixture
@@ -121,3 +122,11 @@ async def test_work_spawned_while_cancelling_is_cancelled_too(tasks):
 async def test_cancelling_nothing_and_twice_is_fine(tasks):
     await tasks.cancel()
     await tasks.cancel()
+
+
+async def test_foreign_code_runs_in_a_thread_that_the_end_of_the_process_does_not_wait_for():
+    thread = await in_own_thread(threading.current_thread)
+    assert thread.daemon
+    assert thread is not threading.current_thread()
+    with pytest.raises(ZeroDivisionError):
+        await in_own_thread(lambda: 1 / 0)

@@ -78,12 +78,16 @@ class EventGuard:
         self._waiting_ticks: dict[tuple[str, str], Event] = {}
         self._waiting_lock = threading.Lock()
         self._originals: dict[str, Any] | None = None
+        self._own: dict[str, Any] = {}
+        self._put_on: Callable[[Event], None] = engine.put
 
     def install(self) -> None:
         """Wrap the engine's `put`, `_process` and `stop`."""
         if self._originals is not None:
             return
         self._originals = {"put": self.engine.put, "_process": self.engine._process, "stop": self.engine.stop}
+        self._own = {name: vars(self.engine)[name] for name in self._originals if name in vars(self.engine)}
+        self._put_on = self.engine.put
         self.engine.put = self._put
         self.engine._process = self._process
         self.engine.stop = self._stop
@@ -93,7 +97,10 @@ class EventGuard:
         if self._originals is None:
             return
         for name in self._originals:
-            delattr(self.engine, name)
+            if name in self._own:  # somebody's wrap that was there before ours
+                setattr(self.engine, name, self._own[name])
+            else:
+                delattr(self.engine, name)
         self._originals = None
 
     @property
@@ -144,7 +151,7 @@ class EventGuard:
             lines.append(event.data.msg)
         if event.type.startswith("eTick.") and self._conflated(event):
             return
-        self.engine._queue.put(event)
+        self._put_on(event)
 
     def _conflated(self, event: Event) -> bool:
         """Whether `event` took the place of the waiting tick of its symbol, because too many events wait."""

@@ -25,7 +25,7 @@ from vnpy_core.engine.bridge import EventBridge
 from vnpy_core.engine.commands import CommandDoor
 from vnpy_core.engine.settings import GatewaySettings
 from vnpy_core.kit.files import write_atomic
-from vnpy_core.kit.tasks import BackgroundTasks
+from vnpy_core.kit.tasks import BackgroundTasks, in_own_thread
 from vnpy_core.ports.flow import Flow
 
 CONNECT_PATIENCE_S = 30.0
@@ -270,7 +270,7 @@ class Gateways:
         try:
             if record.closed:
                 await self._renew(record)
-            await asyncio.to_thread(self._main_engine.connect, setting, record.name)
+            await in_own_thread(partial(self._main_engine.connect, setting, record.name))
         except Exception as error:  # noqa: BLE001 - a guarded door: a gateway may raise anything
             _log.error("a gateway could not be connected", gateway_name=record.name, detail=describe(error))
             if record.attempt != attempt:
@@ -319,7 +319,7 @@ class Gateways:
         record.attempt += 1
         self._set_state(record, GatewayState.DISCONNECTED)
         try:
-            await asyncio.wait_for(asyncio.to_thread(record.gateway.close), CLOSE_PATIENCE_S)
+            await asyncio.wait_for(in_own_thread(record.gateway.close), CLOSE_PATIENCE_S)
         except Exception as error:  # noqa: BLE001 - a guarded door: a gateway may raise anything
             record.message = f"close failed: {describe(error)}"
             _log.error("a gateway did not close well", gateway_name=record.name, detail=record.message)

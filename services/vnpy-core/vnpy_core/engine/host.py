@@ -34,11 +34,11 @@ from vnpy_core.engine.apps.risk import RiskFacade
 from vnpy_core.engine.bridge import EventBridge
 from vnpy_core.engine.commands import CommandDoor
 from vnpy_core.engine.event_engine import EventGuard, InterruptibleEventEngine
-from vnpy_core.engine.gateways import Gateways, Subscriptions
+from vnpy_core.engine.gateways import CLOSE_PATIENCE_S, Gateways, Subscriptions
 from vnpy_core.engine.orders import OrderDesk
 from vnpy_core.engine.settings import AppSettings, EngineSettings, GatewaySettings, StrategySettings, default_apps
 from vnpy_core.engine.watchdog import Watchdog
-from vnpy_core.kit.tasks import BackgroundTasks
+from vnpy_core.kit.tasks import BackgroundTasks, in_own_thread
 from vnpy_core.ports.clock import Clock
 from vnpy_core.ports.engine import EngineStatus
 from vnpy_core.ports.flow import Flow
@@ -146,11 +146,12 @@ class EngineHost:
             return
         self._stopping = True
         await self._tasks.cancel()
+        reached = not self._attached and await self._reached()
         if not self._attached:
-            await self._quiesce()
+            await self._quiesce(reached)
         await self._step("stop the watchdog", self._watchdog.stop())
         if not self._attached:
-            await self._close_engine()
+            await self._close_engine(reached)
         for undo in reversed(self._undo):
             undo()
         await self._bridge.flush()
@@ -315,9 +316,9 @@ class EngineHost:
 
     # --- stop ---
 
-    async def _quiesce(self) -> None:
+    async def _quiesce(self, reached: bool) -> None:
         """Bring trading to rest while everything still works."""
-        if self._guard.thread_alive:
+        if reached:
             if self._cta:
                 await self._step("stop strategies", self._cta.stop_all())
             if self._algo:
@@ -326,11 +327,22 @@ class EngineHost:
                 await self._step("cancel orders", self._cancel_all())
         await self._step("close gateways", self._gateways.close())
 
-    async def _close_engine(self) -> None:
+    async def _close_engine(self, reached: bool) -> None:
         # Stop drains first; MainEngine.close() would close apps and gateways after a queue that is no longer served.
-        await self._step("stop the event engine", asyncio.to_thread(self.main_engine.event_engine.stop))
+        patience = self._settings.engine.drain_s + 1 if reached else 1
+        stop = in_own_thread(self.main_engine.event_engine.stop)
+        await self._step("stop the event engine", asyncio.wait_for(stop, patience))
         for name, engine in self.main_engine.engines.items():
-            await self._step(f"close {name}", asyncio.to_thread(engine.close))
+            await self._step(f"close {name}", asyncio.wait_for(in_own_thread(engine.close), CLOSE_PATIENCE_S))
+
+    async def _reached(self) -> bool:
+        """Whether the event thread still takes commands; a handler that hangs must not hang the stop."""
+        try:
+            await self._commands.run(lambda: None, deadline_s=self._settings.engine.drain_s)
+        except CoreError as error:
+            _log.error("the event thread does not answer; stopping without it", detail=error.detail)
+            return False
+        return True
 
     async def _cancel_all(self) -> None:
         """Cancel what is active and wait until the venues have confirmed, `drain_s` at most."""

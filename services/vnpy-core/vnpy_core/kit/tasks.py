@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 import structlog
 
+T = TypeVar("T")
+
 _log = structlog.get_logger(__name__)
+
+
+async def in_own_thread(function: Callable[[], T]) -> T:
+    """`asyncio.to_thread` for foreign code that may never return: it must not keep the process from ending.
+
+    asyncio and the interpreter wait at their end for the threads of the default executor, for daemons they do not.
+    """
+    outcome: Future[T] = Future()
+    outcome.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            outcome.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - a guarded door: the caller gets what foreign code raised
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name=f"own-{getattr(function, '__name__', 'call')}", daemon=True).start()
+    return await asyncio.wrap_future(outcome)
 
 
 class BackgroundTasks:

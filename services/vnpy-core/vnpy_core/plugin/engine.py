@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from pathlib import Path
@@ -14,6 +15,7 @@ from vnpy.trader.utility import TEMP_DIR
 
 from vnpy_core.app import Service, listen
 from vnpy_core.domain.errors import describe
+from vnpy_core.kit.lock import DataFolderLock
 from vnpy_core.kit.logging import configure_logging
 from vnpy_core.settings import Settings, load_settings
 
@@ -38,33 +40,42 @@ class CoreServiceEngine(BaseEngine):  # type: ignore[misc]
         """Why it does not."""
         self.ready = threading.Event()
         """Set when either is known."""
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._service: Service | None = None
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="vnpy-core-service", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Take the wraps off and end the service's thread. Any thread, once or again."""
-        if self._loop is not None and self._service is not None and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._service.request_stop)
+        self._closing.set()  # seen by a service that is still being made
+        if self._service is not None and self._thread.is_alive():
+            with contextlib.suppress(RuntimeError):  # its loop closed meanwhile
+                self._service.request_stop()
         self._thread.join(timeout=10)
 
     def _run(self) -> None:
+        logging = contextlib.ExitStack()
         try:
             settings = plugin_settings(Path(TEMP_DIR) / FOLDER)
             if not structlog.is_configured():
-                configure_logging(settings.log.level, "json", file=settings.paths.data / "service.log")
+                logging.callback(structlog.reset_defaults)
+                log = settings.paths.data / "service.log"
+                logging.callback(configure_logging(settings.log.level, "json", file=log))
             asyncio.run(self._serve(settings))
         except Exception as error:  # noqa: BLE001 - a guarded door: the host must not suffer from its guest
             self.error = describe(error)
             self.main_engine.write_log(f"vnpy_core: the service does not run: {self.error}", APP_NAME)
         finally:
+            logging.close()
             self.ready.set()
 
     async def _serve(self, settings: Settings) -> None:
-        self._loop = asyncio.get_running_loop()
-        with listen(settings) as socket:
+        with DataFolderLock(settings.paths.data), listen(settings) as socket:
+            if self._closing.is_set():
+                return
             self._service = Service(settings, main_engine=self.main_engine)
+            if self._closing.is_set():
+                self._service.request_stop()
             await self._service.run(socket, on_ready=self._on_ready)
 
     def _on_ready(self, address: str) -> None:

@@ -57,7 +57,8 @@ class CtaFacade:
         """Wrap the engine and listen to its events; the process's own engine is initialised too. Any thread."""
         self._call = self.engine.call_strategy_func
         self.engine.call_strategy_func = self._call_strategy_func
-        if not hasattr(self._main_engine, "send_email"):
+        self._gave_send_email = not hasattr(self._main_engine, "send_email")
+        if self._gave_send_email:
             # VnPy 4.5 renamed it, but CtaEngine.send_email still calls it and the strategy that mails is stopped.
             self._main_engine.send_email = self._send_email
         for event_type, handler in self._handlers.items():
@@ -68,7 +69,8 @@ class CtaFacade:
         for event_type, handler in self._handlers.items():
             self._event_engine.unregister(event_type, handler)
         self.engine.__dict__.pop("call_strategy_func", None)
-        self._main_engine.__dict__.pop("send_email", None)
+        if self._gave_send_email:
+            self._main_engine.__dict__.pop("send_email", None)
 
     def init_engine(self) -> None:
         """Load the strategy classes and VnPy's own strategy files; a file that fails is logged and kept out.
