@@ -175,6 +175,7 @@ class Service:
             try:
                 await self.start()
                 serving = asyncio.create_task(server.serve(sockets=[listener]))
+                serving.add_done_callback(lambda _: self._stop_requested.set())  # nobody is served any more
                 while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
                     await asyncio.sleep(0.01)
                 on_ready(address(listener))

@@ -233,6 +233,7 @@ async def test_connect_settings_come_from_vnpys_own_file_under_those_of_the_serv
 async def test_gateways_that_fail_to_load_or_connect_are_shown_and_the_others_work(run_host):
     gateways = {
         "GONE": GatewaySettings(class_="no_such_module:Gateway", auto_connect=True),
+        "LEFT": GatewaySettings(class_="testkit.leaving:Gateway", auto_connect=True),
         "BAD": gateway("UnloadableGateway"),
         "DOWN": gateway("RaisingGateway"),
         "P": gateway("PlainGateway"),
@@ -242,6 +243,7 @@ async def test_gateways_that_fail_to_load_or_connect_are_shown_and_the_others_wo
         await until(lambda: {g.gateway_name: g.state for g in host.gateways()}["DOWN"] is GatewayState.FAILED)
         messages = {g.gateway_name: g.message for g in host.gateways()}
         assert "no_such_module" in messages["GONE"]
+        assert "SystemExit" in messages["LEFT"]
         assert "the broker's library is missing" in messages["BAD"]
         assert "no route to the broker" in messages["DOWN"]
         assert (await host.submit_order(order())).order.is_active

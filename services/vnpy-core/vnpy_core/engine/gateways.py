@@ -40,7 +40,7 @@ def load_target(target: str) -> Any:
     module_name, _, name = target.partition(":")
     try:
         return getattr(importlib.import_module(module_name), name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a guarded door: a package that leaves must not end the start
         raise ConfigurationError(f"{target} could not be loaded: {describe(error)}") from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,8 @@ class EngineHost:
         self._cta: CtaFacade | None = None
         self._waiting_strategies: dict[str, StrategySettings] = {}
         self._stopping = False
-        self._undo: list[Callable[[], None]] = [self._guard.uninstall]
+        self._undo = ExitStack()  # runs all, also where one of them raises
+        self._undo.callback(self._guard.uninstall)
 
     async def start(self) -> None:
         """Bring the engine up: apps, gateways, strategies; connect what connects by itself.
@@ -120,10 +122,10 @@ class EngineHost:
         try:
             self._gateways.subscriptions.load()
             self._commands.open()
-            self._undo.append(self._commands.close)
-            self._undo.append(self._bridge.attach(self.main_engine.event_engine))
+            self._undo.callback(self._commands.close)
+            self._undo.callback(self._bridge.attach(self.main_engine.event_engine))
             signs = [topics.CONTRACT_UPDATED, topics.ACCOUNT_UPDATED]
-            self._undo.append(self._bus.subscribe(signs, self._on_sign_of_life))
+            self._undo.callback(self._bus.subscribe(signs, self._on_sign_of_life))
             self._watchdog.start()
             await self._load_apps()
         except ConfigurationError:
@@ -152,8 +154,7 @@ class EngineHost:
         await self._step("stop the watchdog", self._watchdog.stop())
         if not self._attached:
             await self._close_engine(reached)
-        for undo in reversed(self._undo):
-            undo()
+        self._undo.close()
         await self._bridge.flush()
 
     # --- ports.engine.TradingEngine ---
@@ -170,7 +171,7 @@ class EngineHost:
             error.extra.setdefault("client_order_id", command.client_order_id)
             raise
         patience = self._settings.engine.order_answer_s
-        words = [await self._view.wait_for_order(vt_orderid, patience) for vt_orderid in vt_orderids]
+        words = await asyncio.gather(*(self._view.wait_for_order(vt_orderid, patience) for vt_orderid in vt_orderids))
         orders = tuple(order for order in words if order is not None)
         if len(orders) < len(vt_orderids):
             raise OutcomeUnknown(
@@ -255,15 +256,15 @@ class EngineHost:
         if self._risk is None and "RiskManager" in engines:
             self._risk = RiskFacade(engines["RiskManager"], event_engine, self._bridge.emit_risk)
             self._risk.install()
-            self._undo.append(self._risk.uninstall)
+            self._undo.callback(self._risk.uninstall)
         if self._cta is None and "CtaStrategy" in engines:
             self._cta = CtaFacade(self.main_engine, event_engine, self._guard, self._commands, self._bridge.emit)
             self._cta.install()
-            self._undo.append(self._cta.uninstall)
+            self._undo.callback(self._cta.uninstall)
         if self._algo is None and "AlgoTrading" in engines:
             self._algo = AlgoFacade(self.main_engine, event_engine, self._commands, self._bridge.emit)
             self._algo.install()
-            self._undo.append(self._algo.uninstall)
+            self._undo.callback(self._algo.uninstall)
 
     def _engines_to_init(self) -> dict[str, Callable[[], None]]:
         """VnPy leaves calling `init_engine` to each app's window."""

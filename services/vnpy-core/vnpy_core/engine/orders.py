@@ -82,6 +82,7 @@ class OrderDesk:
         return parts
 
     def _send(self, request: OrderRequest, gateway_name: str) -> str:
+        self._take_refusal()  # a strategy's own may still lie there
         with self._guard.capture_logs() as lines:
             try:
                 vt_orderid: str = self._main_engine.send_order(request, gateway_name)
