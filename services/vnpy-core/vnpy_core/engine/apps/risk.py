@@ -66,7 +66,7 @@ class RiskFacade:
             if rule.check_allowed(request, gateway_name):
                 return True
             reason = self._refusal.text or "the rule refused without a word"
-        except (Exception, SystemExit) as error:  # a guarded door: foreign code that fails must refuse
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a guarded door: foreign code that fails must refuse
             _log.exception("risk rule failed; the order is refused", rule=rule.name)
             reason = f"the rule raised {describe(error)}"
         name = type(rule).__name__
