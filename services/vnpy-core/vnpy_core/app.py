@@ -168,7 +168,12 @@ class Service:
     async def run(self, listener: socket.socket, *, on_ready: Announce) -> None:
         """Serve on `listener` until `request_stop`; `on_ready` gets the address once requests are answered."""
         config = uvicorn.Config(
-            self.api, log_config=None, lifespan="off", timeout_graceful_shutdown=GRACE_S, **UVICORN_SETTINGS
+            self.api,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=GRACE_S,
+            **UVICORN_SETTINGS,
         )
         server = _Server(config)
         with contextlib.closing(self._credentials):

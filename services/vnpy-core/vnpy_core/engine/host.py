@@ -304,6 +304,8 @@ class EngineHost:
                     await self._cta.start(name)
             except Exception as error:  # noqa: BLE001 - a guarded door: CtaEngine subscribes, and a gateway may raise
                 _log.error("a strategy could not be started", strategy_name=name, detail=describe(error))
+        for name, settings in self._waiting_strategies.items():
+            _log.warning("a strategy waits for its contract", strategy_name=name, vt_symbol=settings.vt_symbol)
 
     def _strategy_of(self, vt_orderid: str, reference: str) -> str | None:
         return self._cta.strategy_of(vt_orderid, reference) if self._cta else None

@@ -817,3 +817,19 @@ def test_a_generated_market_that_opens_late_is_not_behind_the_clock(platform):
     until(lambda: len(platform.data("eTick.")) > 25)
     last = platform.data("eTick.")[-1]
     assert (last.localtime - last.datetime).total_seconds() < 1
+
+
+def test_a_connect_shows_what_is_active_or_of_today_so_that_daily_limits_count_today_only(platform):
+    from testkit.paper import order, snapshot, venue
+
+    books = venue(platform.folder / "books.sqlite")  # its time is a day that is over
+    books.on_snapshot(snapshot([(3000, 5)], [(3001, 5)]))
+    books.place(order("LONG", 1, 3001))
+    resting, _ = books.place(order("LONG", 1, 2900))
+    books._ledger.close()
+    gateway = platform.add(flow=CreditFlow())
+    gateway.connect(platform.setting())
+    platform.settle()
+    assert platform.data("eTrade.") == []
+    assert [shown.orderid for shown in platform.data("eOrder.")] == [resting]
+    assert [position.volume for position in platform.data("ePosition.")] == [1]

@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from itertools import chain, islice
@@ -39,6 +39,7 @@ from vnpy_core.domain.errors import ConfigurationError
 from vnpy_core.gateways.paper.contracts import ContractTable
 from vnpy_core.gateways.paper.feeds.generated import GeneratedMarket
 from vnpy_core.gateways.paper.feeds.replay import Replay
+from vnpy_core.gateways.paper.feeds.sessions import trading_day
 from vnpy_core.gateways.paper.ledger import Ledger
 from vnpy_core.gateways.paper.model import (
     ContractSpec,
@@ -411,11 +412,22 @@ class PaperGateway(BaseGateway):  # type: ignore[misc]
     # --- to VnPy's objects ---
 
     def _show_books(self) -> None:
+        """As brokers do, only what is active or of today: VnPy's DailyLimitRule counts whatever it is shown."""
         for spec in self._contracts.values():
             self.on_contract(self._contract(spec))
         with self._lock:
             venue = self._venue
-            self._emit((venue.account(), *venue.positions(), *venue.orders(), *venue.trades()))
+            orders = [order for order in venue.orders() if order.status.is_active or self._is_of_today(order)]
+            trades = [trade for trade in venue.trades() if self._is_of_today(trade)]
+            self._emit((venue.account(), *venue.positions(), *orders, *trades))
+
+    def _is_of_today(self, record: VenueOrder | VenueTrade) -> bool:
+        """Today is the clock's on the generated market; on a recording it is the last day that was played."""
+        if self._generated is not None:
+            today: date | None = trading_day(datetime.now(UTC), record.exchange)
+        else:
+            today = self._venue.trading_day(record.symbol, record.exchange)
+        return trading_day(record.time, record.exchange) == today
 
     def _emit(self, events: Iterable[VenueEvent]) -> None:
         for event in events:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 import msgspec
@@ -170,6 +170,10 @@ class PaperVenue:
         """Current holdings, empty ones left out."""
         self._update_last_prices()
         return [self._position(holding) for holding in self._books.holdings.values() if holding.volume]
+
+    def trading_day(self, symbol: str, exchange: str) -> date | None:
+        """The contract's trading day as of its last snapshot, kept across restarts."""
+        return self._days.get((symbol, exchange))
 
     def account(self) -> VenueAccount:
         """Current funds."""
