@@ -190,3 +190,14 @@ def test_on_this_machine_any_password_will_do(config, host):
 )
 def test_weak_passwords_are_known(password, weak):
     assert is_weak(password) is weak
+
+
+def test_the_admin_password_is_taken_from_the_environment_only(tmp_path):
+    path = tmp_path / "service.toml"
+    path.write_text('[auth]\nadmin_password = "a-good-one-but-in-a-file"\n')
+    with pytest.raises(ConfigurationError, match="VNPYCORE__AUTH__ADMIN_PASSWORD") as refused:
+        load_settings(path, {})
+    assert "a-good-one" not in str(refused.value)
+    path.write_text("")
+    settings = load_settings(path, {"VNPYCORE__AUTH__ADMIN_PASSWORD": "a-good-one-in-the-environment"})
+    assert settings.auth.admin_password.get_secret_value() == "a-good-one-in-the-environment"

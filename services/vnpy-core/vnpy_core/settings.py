@@ -135,6 +135,10 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
     path = path or _configured(environ)
     text = _read(path) if path else ""
     tree = _parse(path, text)
+    if isinstance(tree.get("auth"), dict) and "admin_password" in tree["auth"]:
+        raise ConfigurationError(
+            f"{path}: auth.admin_password: a file is no place for it; set VNPYCORE__AUTH__ADMIN_PASSWORD instead"
+        )
     # The apps that ship with the service are there to be changed, without repeating their class.
     defaults = {name: app.model_dump(by_alias=True) for name, app in default_apps().items()}
     if isinstance(tree.get("apps", {}), dict):
