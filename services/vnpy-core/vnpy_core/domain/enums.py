@@ -48,7 +48,20 @@ class Status(StrEnum):
         """Whether an order in this state may still trade."""
         return self in ACTIVE_STATUSES
 
+    @property
+    def rank(self) -> int:
+        """How far in its life an order is; of two events about one order the higher one holds, whichever came first."""
+        return _RANKS[self]
 
+
+_RANKS = {
+    Status.SUBMITTING: 0,
+    Status.NOTTRADED: 1,
+    Status.PARTTRADED: 2,
+    Status.REJECTED: 3,
+    Status.CANCELLED: 4,
+    Status.ALLTRADED: 5,
+}
 ACTIVE_STATUSES = frozenset({Status.SUBMITTING, Status.NOTTRADED, Status.PARTTRADED})
 
 
@@ -87,3 +100,44 @@ class LogLevel(StrEnum):
     WARNING = "WARNING"
     ERROR = "ERROR"
     CRITICAL = "CRITICAL"
+
+
+class IntentState(StrEnum):
+    """What is known of an order that was about to be sent."""
+
+    UNKNOWN = "UNKNOWN"
+    """Journaled, perhaps sent; nothing says yet what became of it."""
+    BOUND = "BOUND"
+    """The venue's id is known."""
+    DENIED = "DENIED"
+    """Never sent: refused by us after it was journaled, or its send was given up."""
+    REFUSED = "REFUSED"
+    """The gateway took no order and said so at once."""
+    NOT_SENT = "NOT_SENT"
+    """Evidence says that it never reached the venue."""
+
+
+class HaltMode(StrEnum):
+    """What a halt still lets through."""
+
+    HALTED = "HALTED"
+    """No new order; cancels always pass."""
+
+
+class HaltScope(StrEnum):
+    """What a halt is about."""
+
+    ALL = "all"
+
+
+class ReconciliationState(StrEnum):
+    """Whether a gateway's venue and our books agree, so that it may be traded through."""
+
+    PENDING = "PENDING"
+    """Not compared since the last connect."""
+    RUNNING = "RUNNING"
+    RECONCILED = "RECONCILED"
+    DIFFERENT = "DIFFERENT"
+    """Differences wait for a decision; no order passes."""
+    ACCEPTED = "ACCEPTED"
+    """An admin accepted the differences."""

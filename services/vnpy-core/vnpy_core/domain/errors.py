@@ -13,11 +13,15 @@
     │   ├── RiskDenied              a risk rule said no
     │   ├── TradingHalted           trading is halted
     │   ├── GatewayNotConnected     connect the gateway first
+    │   │   └── GatewayNotReconciled   wait, or accept what differs between venue and books
     │   └── GatewayRefused          the gateway took no order
     ├── TryLater                 the same request may pass later
     │   ├── RateLimited
     │   ├── Overloaded              the event thread or a queue is busy
-    │   └── StorageFull
+    │   │   ├── JournalFailed          the journal cannot be written or read
+    │   │   └── StoreUnavailable       the database is away
+    │   └── StorageFull             the disk is full
+    ├── PoisonRow                park this row, go on with the next
     ├── OutcomeUnknown           do not send again: look whether it happened
     └── ConfigurationError       the operator must change the configuration
 
@@ -123,6 +127,10 @@ class GatewayNotConnected(OrderDenied):
     code = "GATEWAY_NOT_CONNECTED"
 
 
+class GatewayNotReconciled(GatewayNotConnected):
+    """Connected, but what its venue says was not yet found equal to our books; `extra` has `reconciliation`."""
+
+
 class GatewayRefused(OrderDenied):
     """The gateway (or the engine on its way there) took no order."""
 
@@ -149,6 +157,22 @@ class StorageFull(TryLater):
     """The disk is full."""
 
     code = "STORAGE_FULL"
+
+
+class JournalFailed(Overloaded):
+    """The journal's file cannot be written or read (not for want of space), or did not answer in time."""
+
+
+class StoreUnavailable(Overloaded):
+    """The database is away or does not answer in time."""
+
+
+class PoisonRow(CoreError):
+    """A journal row that no retry can store; `seq` says which."""
+
+    def __init__(self, detail: str, *, seq: int) -> None:
+        super().__init__(detail, seq=seq)
+        self.seq = seq
 
 
 class OutcomeUnknown(CoreError):

@@ -11,7 +11,18 @@ from typing import Any
 
 import msgspec
 
-from vnpy_core.domain.enums import Direction, GatewayState, LogLevel, Offset, OrderType, Product, Status
+from vnpy_core.domain.enums import (
+    Direction,
+    GatewayState,
+    HaltMode,
+    HaltScope,
+    IntentState,
+    LogLevel,
+    Offset,
+    OrderType,
+    Product,
+    Status,
+)
 
 
 class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -226,6 +237,8 @@ class StopOrderUpdate(Event, frozen=True, gc=False, kw_only=True):
     status: str
     vt_orderids: list[str]
     datetime: Datetime | None = None
+    lock: bool = False
+    net: bool = False
 
 
 class AlgoUpdate(Event, frozen=True, gc=False, kw_only=True):
@@ -244,6 +257,7 @@ class RiskEvent(Event, frozen=True, gc=False, kw_only=True):
     rule: str = ""
     message: str = ""
     data: dict[str, Any] | None = None
+    seq: int = 0
 
 
 class Log(Event, frozen=True, gc=False, kw_only=True):
@@ -253,3 +267,97 @@ class Log(Event, frozen=True, gc=False, kw_only=True):
     source: str
     msg: str
     datetime: Datetime
+
+
+class OrderIntent(Event, frozen=True, gc=False, kw_only=True):
+    """An order that is about to be sent: journaled first, so that no order of ours is ever unaccounted for."""
+
+    client_order_id: str
+    gateway_name: str
+    vt_symbol: str
+    symbol: str
+    exchange: str
+    direction: Direction | None
+    offset: Offset
+    type: OrderType
+    price: float
+    volume: float
+    reference: str = ""
+    strategy_name: str | None = None
+    created_at: Datetime
+
+
+class QuoteIntent(Event, frozen=True, gc=False, kw_only=True):
+    """A two-sided quote that is about to be sent; `client_order_id` names it as it would an order."""
+
+    client_order_id: str
+    gateway_name: str
+    vt_symbol: str
+    symbol: str
+    exchange: str
+    bid_price: float
+    bid_volume: float
+    ask_price: float
+    ask_volume: float
+    reference: str = ""
+    created_at: Datetime
+
+
+class IntentOutcome(Event, frozen=True, gc=False, kw_only=True):
+    """What became of an intent. `evidence` says how that is known, `by` who decided where a person did."""
+
+    client_order_id: str
+    gateway_name: str
+    state: IntentState
+    vt_orderid: str = ""
+    reason: str = ""
+    evidence: str = ""
+    by: str = ""
+    at: Datetime
+
+
+class Halt(Event, frozen=True, gc=False, kw_only=True):
+    """Trading was halted or (`active` false) resumed."""
+
+    scope: HaltScope
+    target: str = ""
+    mode: HaltMode = HaltMode.HALTED
+    active: bool
+    reason: str = ""
+    by: str = ""
+    at: Datetime
+    seq: int = 0
+
+
+class Audit(Event, frozen=True, gc=False, kw_only=True):
+    """Who did what to which thing, and how that was before and after."""
+
+    who: str
+    what: str
+    target: str = ""
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+    reason: str = ""
+    at: Datetime
+
+
+class PositionBase(Event, frozen=True, gc=False, kw_only=True):
+    """From here on the venue's net position is `volume` plus the trades after this (long counts plus, short minus)."""
+
+    gateway_name: str
+    vt_symbol: str
+    volume: float
+    reason: str = ""
+    by: str = ""
+    at: Datetime
+
+
+class Quarantine(Event, frozen=True, gc=False, kw_only=True):
+    """An event that contradicts a known one of the same key: kept beside it, never over it."""
+
+    kind: str
+    key: str
+    reason: str
+    known: dict[str, Any]
+    arrived: dict[str, Any]
+    at: Datetime

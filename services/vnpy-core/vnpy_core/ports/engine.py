@@ -7,7 +7,10 @@ from typing import Any, Protocol
 import msgspec
 
 from vnpy_core.domain.commands import SubmitOrder, SubmittedOrder
-from vnpy_core.domain.events import Gateway
+from vnpy_core.domain.enums import IntentState
+from vnpy_core.domain.events import Audit, Gateway, Halt, IntentOutcome, OrderIntent
+from vnpy_core.domain.reconciliation import Reconciliation
+from vnpy_core.ports.journal import JournalState
 
 
 class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +30,11 @@ class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
     bridge_backlog: int
     apps: dict[str, str]
     """App name -> "loaded" or the error that kept it out."""
+    journal: JournalState | None = None
+    journal_waiting: int = 0
+    """Events acted upon that are not durable yet, because the journal cannot be written; 0 when all is well."""
+    journal_refusal: str = ""
+    """Why the gate takes no new order (the journal is slow, full or fails); empty when it does."""
 
 
 class TradingEngine(Protocol):
@@ -36,8 +44,8 @@ class TradingEngine(Protocol):
         """Send an order and wait (1 s at most) for the engine's first word on it.
 
         Coroutines that start one after another on the loop send in that order, though they wait together.
-        Raises RiskDenied, GatewayNotConnected, GatewayRefused (nothing was sent), Overloaded (not started in time,
-        nothing was sent) or OutcomeUnknown (sent, no word yet).
+        Raises RiskDenied, TradingHalted, GatewayNotConnected, GatewayNotReconciled, GatewayRefused, StorageFull,
+        JournalFailed, Overloaded (nothing was sent) or OutcomeUnknown (sent or perhaps sent, no word yet).
         """
         ...
 
@@ -74,4 +82,56 @@ class TradingEngine(Protocol):
 
     def status(self) -> EngineStatus:
         """The event thread's health."""
+        ...
+
+    # Intents: orders that were about to be sent
+
+    def intent(self, client_order_id: str) -> tuple[OrderIntent, IntentOutcome | None] | None:
+        """What was last meant to be sent under this name and what became of it (None: UNKNOWN or under way)."""
+        ...
+
+    async def resolve_intent(
+        self, client_order_id: str, state: IntentState, *, vt_orderid: str, evidence: str, by: str
+    ) -> IntentOutcome:
+        """An admin says what became of an UNKNOWN intent: BOUND to `vt_orderid`, or NOT_SENT. Journaled.
+
+        Raises NotFound, Conflict (its outcome is known), ValidationFailed, StorageFull, JournalFailed.
+        """
+        ...
+
+    # Reconciliation
+
+    def reconciliations(self) -> list[Reconciliation]:
+        """The last comparison of each gateway, by name."""
+        ...
+
+    async def reconcile(self, gateway_name: str | None) -> None:
+        """Begin to compare one gateway, or every connected one, again. Raises NotFound, GatewayNotConnected."""
+        ...
+
+    async def accept_differences(self, gateway_name: str, *, reason: str, by: str) -> Reconciliation:
+        """Trade through a gateway although it differs; the venue's positions become where our books begin. Journaled.
+
+        Raises NotFound, Conflict (nothing to accept), StorageFull, JournalFailed.
+        """
+        ...
+
+    # Halts
+
+    def halts(self) -> list[Halt]:
+        """The halts in force."""
+        ...
+
+    async def halt(self, halt: Halt, *, cancel: bool) -> tuple[Halt, int]:
+        """Stop new orders at once, journal it, and cancel what is active where `cancel`; returns it and how many
+        orders were asked to cancel. It holds though the journal fails, and though the event thread hangs.
+        """
+        ...
+
+    async def resume(self, halt: Halt) -> Halt:
+        """Take a halt back, once that is durable. Raises Conflict (there is none), StorageFull, JournalFailed."""
+        ...
+
+    async def record_audit(self, audit: Audit) -> None:
+        """Journal what somebody did. Raises StorageFull, JournalFailed."""
         ...
