@@ -1,4 +1,4 @@
-"""The command line: `vnpy-core serve | demo | init | check | openapi | import-vnpy | backup | restore | version`.
+"""The command line: `vnpy-core serve | demo | init | check | migrate | journal | venue | backup | restore | …`.
 
 Each command imports what it needs, so that `--help` is quick. Exit codes: 0 done, 1 refused or wrong configuration,
 2 wrong usage.
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vnpy_core import __version__
+from vnpy_core.cli.journal import app as journal_app
+from vnpy_core.cli.venue import venue
 from vnpy_core.domain.errors import ConfigurationError
 from vnpy_core.kit.archive import ArchiveError, back_up
 from vnpy_core.kit.archive import restore as restore_archive
@@ -38,6 +40,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(journal_app)
+app.command()(venue)
 
 Config = Annotated[
     Path | None,

@@ -10,6 +10,8 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -20,10 +22,15 @@ from pwdlib import PasswordHash
 
 from vnpy_core import __version__
 from vnpy_core.adapters.credentials.sqlite import SqliteCredentials
+from vnpy_core.adapters.journal.sqlite import SqliteJournal
+from vnpy_core.adapters.store.sink import TOPICS as SINK_TOPICS
+from vnpy_core.adapters.store.sink import StoreSink
+from vnpy_core.adapters.store.sql import SqlStore
+from vnpy_core.adapters.store.url import store_url
 from vnpy_core.bus.bus import Bus
 from vnpy_core.bus.message import Message
 from vnpy_core.bus.read_view import ReadView
-from vnpy_core.domain.errors import ConfigurationError
+from vnpy_core.domain.errors import ConfigurationError, StoreUnavailable
 from vnpy_core.domain.events import Log
 from vnpy_core.engine.settings import GatewaySettings
 from vnpy_core.features.auth import endpoints as auth_endpoints
@@ -35,6 +42,7 @@ from vnpy_core.features.system import endpoints as system_endpoints
 from vnpy_core.features.system.metrics import Metrics
 from vnpy_core.features.system.service import LOG_TOPICS, SystemService
 from vnpy_core.features.trading import endpoints as trading_endpoints
+from vnpy_core.features.trading.idempotency import sortable_ids
 from vnpy_core.features.trading.service import TradingService
 from vnpy_core.kit.clock import SystemClock
 from vnpy_core.kit.files import write_secret
@@ -50,6 +58,9 @@ if TYPE_CHECKING:
 
 Announce = Callable[[str], None]
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+DRAIN_S = 3
+"""How long the store may take at the end for what it lacks, seconds; the next start brings the rest."""
 GRACE_S = 3
 """How long requests under way may take after trading has come to rest, seconds."""
 
@@ -106,6 +117,17 @@ def build_auth(settings: Settings, clock: Clock, store: SqliteCredentials) -> Au
     return auth
 
 
+def open_journal(settings: Settings) -> SqliteJournal:
+    """The journal of a data folder, for this run of the process. Raises ConfigurationError, StorageFull."""
+    return SqliteJournal(
+        settings.paths.data / "journal.sqlite",
+        settings=settings.journal,
+        boot_id=BOOT_ID.read_text().strip() if BOOT_ID.exists() else "",
+        run_id=secrets.token_hex(8),
+        new_epoch=lambda: secrets.token_hex(4),
+    )
+
+
 class Service:
     """One running service: the engine host and what answers for it. Loop thread only, but for `request_stop`."""
 
@@ -118,9 +140,12 @@ class Service:
         self._bus = Bus()
         self._view = ReadView()
         flow = CreditFlow()
-        epoch = secrets.token_hex(4)
         # Before the host, which wraps a running engine: what fails here must leave that one untouched.
         self._credentials = SqliteCredentials(settings.paths.data / "secrets" / "credentials.sqlite")
+        self._journal = open_journal(settings)
+        self._store = SqlStore(store_url(settings.store, settings.paths.data), settings.store, self._clock)
+        self._sink = StoreSink(self._store, self._journal, self._clock, batch=settings.store.batch)
+        loop = asyncio.get_running_loop()
         self.engine = EngineHost(
             HostSettings(
                 data=settings.paths.data,
@@ -134,16 +159,19 @@ class Service:
             view=self._view,
             clock=self._clock,
             flow=flow,
-            epoch=epoch,
+            journal=self._journal,
+            new_id=sortable_ids(self._clock),
+            drained=lambda: self._sink.drained,
+            on_commit=partial(_wake, loop, self._sink),
             main_engine=main_engine,
         )
         self._streaming = StreamingService(
-            self._bus, self._view, flow, self._clock, epoch=epoch, settings=settings.streaming
+            self._bus, self._view, flow, self._clock, epoch=self._journal.epoch, settings=settings.streaming
         )
         self._registry = CollectorRegistry()
         self.api = build_api(settings, self._registry)
         self._stop_requested = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
 
     async def start(self) -> None:
         """Start the engine, then what serves it. Raises ConfigurationError."""
@@ -152,6 +180,10 @@ class Service:
         self._bus.subscribe(LOG_TOPICS, system.keep_log)
         self._bus.subscribe(LOG_TOPICS, _write_vnpy_log)
         self._streaming.start()
+        with contextlib.suppress(StoreUnavailable):  # the sink says so, and tries again
+            await self._store.open()
+        self._bus.subscribe(SINK_TOPICS, self._sink.keep)
+        self._sink.start()
         await self.engine.start()
         state = self.api.state
         state.trading = TradingService(self.engine, self._view, self._clock)
@@ -164,6 +196,9 @@ class Service:
         """Bring trading to rest, tell the clients, close. The API answers until trading has come to rest."""
         await self.engine.stop()
         await self._streaming.close()
+        await self._sink.close(DRAIN_S)
+        await self._store.close()
+        self._journal.close(clean=self.engine.is_durable)
 
     async def run(self, listener: socket.socket, *, on_ready: Announce) -> None:
         """Serve on `listener` until `request_stop`; `on_ready` gets the address once requests are answered."""
@@ -249,6 +284,12 @@ def address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def _wake(loop: asyncio.AbstractEventLoop, sink: StoreSink) -> None:
+    """From the journal thread; a loop that is closed has nobody left to wake."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(sink.wake)
+
+
 class _Server(uvicorn.Server):
     """uvicorn without its own signal handlers: trading comes to rest before the sockets close."""
 
@@ -259,7 +300,7 @@ class _Server(uvicorn.Server):
 
 def _with_contracts(gateway: GatewaySettings, settings: Settings) -> GatewaySettings:
     """The paper gateway finds the configuration's contract table without being told."""
-    if not gateway.class_.startswith("vnpy_core.gateways.paper") or "contracts" in gateway.setting:
+    if gateway.class_ != "vnpy_core.gateways.paper.gateway:PaperGateway" or "contracts" in gateway.setting:
         return gateway
     setting = gateway.setting | {"contracts": str(settings.paths.config / "contracts.toml")}
     return gateway.model_copy(update={"setting": setting})

@@ -18,6 +18,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
+from vnpy_core.adapters.journal.settings import JournalSettings
+from vnpy_core.adapters.store.settings import StoreSettings
 from vnpy_core.domain.errors import ConfigurationError, FieldError
 from vnpy_core.engine.settings import AppSettings, EngineSettings, GatewaySettings, StrategySettings, default_apps
 from vnpy_core.features.auth.settings import AuthSettings
@@ -103,6 +105,8 @@ class Settings(_Frozen):
     log: LogSettings = Field(default_factory=LogSettings)
     auth: AuthSettings = Field(default_factory=AuthSettings)
     streaming: StreamingSettings = Field(default_factory=StreamingSettings)
+    journal: JournalSettings = Field(default_factory=JournalSettings)
+    store: StoreSettings = Field(default_factory=StoreSettings)
     engine: EngineSettings = Field(default_factory=EngineSettings)
     apps: dict[str, AppSettings] = Field(default_factory=default_apps)
     gateways: dict[str, GatewaySettings] = Field(default_factory=dict)

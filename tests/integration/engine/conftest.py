@@ -1,10 +1,14 @@
 from contextlib import asynccontextmanager
+from itertools import count
 
 import pytest
 
+from vnpy_core.adapters.journal.settings import JournalSettings
+from vnpy_core.adapters.journal.sqlite import SqliteJournal
 from vnpy_core.bus.bus import Bus
 from vnpy_core.bus.read_view import ReadView
 from vnpy_core.engine.settings import EngineSettings
+from vnpy_core.features.trading.idempotency import sortable_ids
 from vnpy_core.kit.clock import SystemClock
 from vnpy_core.kit.flow import CreditFlow
 
@@ -19,10 +23,18 @@ def run_host(vnpy_home, tmp_path):
 
     @asynccontextmanager
     async def run(*, main_engine=None, engine=None, **settings):
-        bus, view = Bus(), ReadView()
+        bus, view, clock = Bus(), ReadView(), SystemClock()
+        journal = SqliteJournal(
+            tmp_path / "journal.sqlite",
+            settings=JournalSettings(durability="process"),
+            boot_id="boot",
+            run_id=str(next(runs)),
+            new_epoch=lambda: "e1",
+        )
         host = EngineHost(
-            HostSettings(data=tmp_path, engine=EngineSettings(**engine or {}), **settings),
-            bus=bus, view=view, clock=SystemClock(), flow=CreditFlow(), epoch="e1", main_engine=main_engine,
+            HostSettings(data=tmp_path, engine=EngineSettings(**{"settle_s": 0.05, **(engine or {})}), **settings),
+            bus=bus, view=view, clock=clock, flow=CreditFlow(), journal=journal, new_id=sortable_ids(clock),
+            main_engine=main_engine,
         )  # fmt: skip
         host.view, host.bus, host.messages = view, bus, []
         bus.subscribe(["*"], host.messages.append)
@@ -31,5 +43,7 @@ def run_host(vnpy_home, tmp_path):
             yield host
         finally:
             await host.stop()
+            journal.close(clean=host.is_durable)
 
+    runs = count(1)
     return run

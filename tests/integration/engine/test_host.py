@@ -40,7 +40,9 @@ async def until(condition, seconds: float = 5):
 
 
 async def connected(host, name: str = "P"):
+    """Connected, and compared with the books, so that orders may pass."""
     await until(lambda: {g.gateway_name: g.state for g in host.gateways()}[name] is GatewayState.CONNECTED)
+    await until(lambda: not host._recovery.reason(name))
 
 
 async def test_all_apps_load_and_the_engine_is_alive(run_host):
@@ -82,19 +84,18 @@ async def test_a_denial_by_risk_manager_names_the_rule_and_the_reason(run_host):
         assert (await host.submit_order(order(client_order_id="c2"))).order.is_active
 
 
-async def test_a_denial_on_another_thread_is_counted_on_the_event_thread(run_host):
+async def test_a_denial_on_another_thread_is_journaled_and_published_with_its_seq(run_host):
     from vnpy.trader.constant import Direction, Exchange, OrderType
     from vnpy.trader.object import OrderRequest
 
     async with run_host(gateways={"P": gateway("PlainGateway")}) as host:
         await connected(host)
-        threads = []
-        count = host._bridge._next_seq
-        host._bridge._next_seq = lambda: threads.append(threading.current_thread()) or count()
         request = OrderRequest("rb2701", Exchange.SHFE, Direction.LONG, OrderType.LIMIT, 501, 3000)
         assert await asyncio.to_thread(host.main_engine.send_order, request, "P") == ""
         await until(lambda: any(m.topic == "risk.event" and m.data.kind == "DENIED" for m in host.messages))
-        assert set(threads) == {host.main_engine.event_engine._thread}
+        denial = next(m for m in host.messages if m.topic == "risk.event" and m.data.kind == "DENIED")
+        rows = [row for row in host._journal.read(0, 1000) if row.kind == "risk.event"]
+        assert [row.seq for row in rows] == [denial.seq] == [denial.data.seq]
 
 
 async def test_a_rule_that_raises_refuses_the_order(run_host):

@@ -1,6 +1,7 @@
 import asyncio
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from vnpy.event import Event
 from vnpy.trader.constant import Direction, Exchange, Status
@@ -10,8 +11,10 @@ from testkit.clock import FakeClock
 from vnpy_core.bus.bus import Bus
 from vnpy_core.bus.read_view import ReadView
 from vnpy_core.engine import bridge as bridge_module
+from vnpy_core.engine import translate
 from vnpy_core.engine.bridge import EventBridge
 from vnpy_core.engine.event_engine import InterruptibleEventEngine
+from vnpy_core.engine.sequencer import Staged
 from vnpy_core.kit.flow import CreditFlow
 
 
@@ -21,8 +24,7 @@ async def world():
         engine = InterruptibleEventEngine()
         bus, view, flow = Bus(), ReadView(), CreditFlow()
         bridge = EventBridge(
-            asyncio.get_running_loop(), bus, view, FakeClock(), flow, epoch="e1",
-            strategy_of=lambda vt_orderid, reference: reference or None,
+            asyncio.get_running_loop(), bus, view, FakeClock(), flow, epoch="e1", seq=0,
         )  # fmt: skip
 
     World.detach = staticmethod(World.bridge.attach(World.engine))
@@ -50,6 +52,14 @@ def order(number: int, status: Status = Status.NOTTRADED) -> OrderData:
     )  # fmt: skip
 
 
+def staged(number: int, *, client_order_id: str | None = None) -> Event:
+    """An order's event as the stage forwards it."""
+    event = Event("eOrder.", order(number))
+    data = translate.order(event.data, seq=number + 1, updated_at=datetime(2026, 1, 1, tzinfo=UTC))
+    event.staged = Staged(msgspec.structs.replace(data, client_order_id=client_order_id, strategy_name="s"))
+    return event
+
+
 async def until(condition):
     async with asyncio.timeout(10):
         while not condition():
@@ -59,7 +69,7 @@ async def until(condition):
 async def test_every_event_arrives_in_order_with_gapless_sequences(world):
     for number in range(1000):
         world.engine.put(Event("eTick.", tick("rb")))
-        world.engine.put(Event("eOrder.", order(number)))
+        world.engine.put(staged(number))
     await until(lambda: len(world.messages) == 2000)
     ticks = [m.data.tick_seq for m in world.messages if m.topic == "tick.rb.SHFE"]
     orders = [m for m in world.messages if m.topic == "order.updated"]
@@ -72,18 +82,25 @@ async def test_every_event_arrives_in_order_with_gapless_sequences(world):
 async def test_the_view_has_taken_in_an_event_before_subscribers_see_it(world):
     seen = []
     world.bus.subscribe(["order.updated"], lambda m: seen.append(world.view.order(m.key) is m.data))
-    world.engine.put(Event("eOrder.", order(1)))
+    world.engine.put(staged(1))
     await until(lambda: seen)
     assert seen == [True]
 
 
-async def test_a_client_order_id_bound_before_the_event_is_on_the_order(world):
-    world.bridge.bind_client_id("P.7", "mine")
-    world.engine.put(Event("eOrder.", order(7)))
+async def test_a_staged_order_is_published_as_it_was_journaled(world):
+    world.engine.put(staged(7, client_order_id="mine"))
     found = await world.view.wait_for_order("P.7", 5)
-    assert found.client_order_id == "mine"
+    assert (found.client_order_id, found.strategy_name, found.seq) == ("mine", "s", 8)
     assert world.view.order_by_client_id("mine") is found
-    assert found.strategy_name == "s"
+
+
+async def test_an_event_without_news_is_not_published(world):
+    repeated = staged(1)
+    repeated.staged = Staged(None)
+    world.engine.put(repeated)
+    world.engine.put(staged(2))
+    await until(lambda: world.messages)
+    assert [m.data.orderid for m in world.messages] == ["2"]
 
 
 async def test_a_subscriber_that_raises_does_not_keep_events_from_the_others(world):
@@ -93,7 +110,7 @@ async def test_a_subscriber_that_raises_does_not_keep_events_from_the_others(wor
     seen = []
     world.bus.subscribe(["order.updated"], raising)
     world.bus.subscribe(["order.updated"], seen.append)
-    world.engine.put(Event("eOrder.", order(1)))
+    world.engine.put(staged(1))
     await until(lambda: seen)
     assert world.bus.subscriber_errors == 1
 
@@ -103,7 +120,7 @@ async def test_past_the_limit_ticks_are_conflated_per_symbol_and_orders_are_not(
     # The loop is kept busy, so nothing is published meanwhile.
     for number in range(100):
         for handler in world.engine._handlers["eOrder."]:
-            handler(Event("eOrder.", order(number)))
+            handler(staged(number))
         for symbol in ("rb", "ru"):
             for handler in world.engine._handlers["eTick."]:
                 handler(Event("eTick.", tick(symbol, number)))
@@ -129,6 +146,6 @@ async def test_the_flow_is_held_while_the_loop_is_behind_and_released_after(worl
 
 async def test_after_detach_nothing_more_is_published(world):
     world.detach()
-    world.engine.put(Event("eOrder.", order(1)))
+    world.engine.put(staged(1))
     await asyncio.sleep(0.05)
     assert world.messages == []

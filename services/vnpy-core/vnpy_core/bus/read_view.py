@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable
+from itertools import chain
 
 from vnpy_core.bus.message import Message
+from vnpy_core.domain.books import content_of, halt_key, trade_content, trading_day
 from vnpy_core.domain.events import (
     Account,
     AlgoUpdate,
     Contract,
     Event,
     Gateway,
+    Halt,
     Order,
     Position,
     Quote,
@@ -23,6 +26,21 @@ from vnpy_core.domain.events import (
 )
 
 KEEP_FINISHED = 50_000
+KEEP_STOP_ORDERS = 1_000
+"""Stop orders that wait no longer; each snapshot of their topic sends them all."""
+
+
+def same_order(one: Order, other: Order) -> bool:
+    """Whether these are two states of one order: some venues use a vt_orderid again on another day. Any thread."""
+    if one.client_order_id and other.client_order_id:
+        return one.client_order_id == other.client_order_id
+    days = {trading_day(order.datetime) for order in (one, other) if order.datetime}
+    return content_of(one) == content_of(other) and len(days) < 2
+
+
+def same_trade(one: Trade, other: Trade) -> bool:
+    """Whether these are one fill: some venues use a vt_tradeid again. Any thread."""
+    return trade_content(one) == trade_content(other)
 
 
 class ReadView:
@@ -34,7 +52,10 @@ class ReadView:
 
     def __init__(self, keep_finished: int = KEEP_FINISHED) -> None:
         self._keep = keep_finished
+        self._keep_stops = min(keep_finished, KEEP_STOP_ORDERS)
         self.seq = 0
+        self.complete_from = 0
+        """Every order and trade whose `seq` is above this is held; below it some are missing."""
         self.ticks: dict[str, Tick] = {}
         self.active_orders: dict[str, Order] = {}
         self.finished_orders: OrderedDict[str, Order] = OrderedDict()
@@ -48,23 +69,45 @@ class ReadView:
         self.gateways: dict[str, Gateway] = {}
         self.strategies: dict[str, StrategyUpdate] = {}
         self.stop_orders: dict[str, StopOrderUpdate] = {}
+        self.halts: dict[str, Halt] = {}
+        """Those in force, by `domain.books.halt_key`."""
         self.algos: dict[str, AlgoUpdate] = {}
+        self._finished_stops: OrderedDict[str, None] = OrderedDict()
         self._client_ids: dict[str, str] = {}
         self._waiters: dict[str, list[asyncio.Future[Order]]] = {}
+
+    def seed(
+        self,
+        *,
+        orders: Iterable[Event] = (),
+        trades: Iterable[Event] = (),
+        halts: Iterable[Event] = (),
+        stop_orders: Iterable[Event] = (),
+        seq: int = 0,
+        complete_from: int = 0,
+    ) -> None:
+        """Take in what was known before this start, oldest changes first; nothing is published.
+
+        `seq` is the last one given out. No order or trade with a `seq` above `complete_from` may be missing.
+        """
+        self.seq = max(self.seq, seq)
+        self.complete_from = max(self.complete_from, complete_from)
+        for event in chain(orders, trades, halts, stop_orders):
+            self._take(event)
 
     def apply(self, message: Message) -> None:
         """Take in one message."""
         self.seq = max(self.seq, message.seq)
-        event = message.data
+        self._take(message.data)
+
+    def _take(self, event: Event) -> None:
         match event:
             case Tick():
                 self.ticks[event.vt_symbol] = event
             case Order():
                 self._apply_order(event)
             case Trade():
-                self.trades[event.vt_tradeid] = event
-                if len(self.trades) > self._keep:
-                    self.trades.popitem(last=False)
+                self._apply_trade(event)
             case Position():
                 self.positions[event.vt_positionid] = event
             case Account():
@@ -78,7 +121,9 @@ class ReadView:
             case StrategyUpdate():
                 self.strategies[event.strategy_name] = event
             case StopOrderUpdate():
-                self.stop_orders[event.stop_orderid] = event
+                self._apply_stop_order(event)
+            case Halt():
+                self._apply_halt(event)
             case AlgoUpdate():
                 self.algos[event.algo_name] = event
             case _:
@@ -90,8 +135,8 @@ class ReadView:
 
     def order_by_client_id(self, client_order_id: str) -> Order | None:
         """The order that a caller named so."""
-        vt_orderid = self._client_ids.get(client_order_id)
-        return self.order(vt_orderid) if vt_orderid else None
+        order = self.order(self._client_ids.get(client_order_id, ""))
+        return order if order is not None and order.client_order_id == client_order_id else None
 
     def orders(self) -> Iterable[Order]:
         """All orders held: finished ones first, then active ones."""
@@ -129,6 +174,7 @@ class ReadView:
             "gateway.updated": dict(self.gateways),
             "strategy.updated": dict(self.strategies),
             "stop_order.updated": dict(self.stop_orders),
+            "risk.halt": dict(self.halts),
             "algo.updated": dict(self.algos),
         }
         if topic == "contract.updated":
@@ -140,22 +186,52 @@ class ReadView:
         return list(states.get(topic, {}).items())
 
     def _apply_order(self, order: Order) -> None:
+        former = self.order(order.vt_orderid)
+        if former is not None and not same_order(former, order):
+            self._forget(former)
         if order.client_order_id:
             self._client_ids[order.client_order_id] = order.vt_orderid
+        self.finished_orders.pop(order.vt_orderid, None)
         if order.is_active:
             self.active_orders[order.vt_orderid] = order
-            self.finished_orders.pop(order.vt_orderid, None)
         else:
             self.active_orders.pop(order.vt_orderid, None)
             self.finished_orders[order.vt_orderid] = order
             if len(self.finished_orders) > self._keep:
-                _, oldest = self.finished_orders.popitem(last=False)
-                # The name may belong to a later order by now.
-                if oldest.client_order_id and self._client_ids.get(oldest.client_order_id) == oldest.vt_orderid:
-                    del self._client_ids[oldest.client_order_id]
+                self._forget(self.finished_orders.popitem(last=False)[1])
         for waiter in self._waiters.pop(order.vt_orderid, []):
             if not waiter.done():
                 waiter.set_result(order)
+
+    def _forget(self, order: Order) -> None:
+        """This order is held no longer, though the store may have it."""
+        self.complete_from = max(self.complete_from, order.seq)
+        # The name may belong to a later order by now.
+        if order.client_order_id and self._client_ids.get(order.client_order_id) == order.vt_orderid:
+            del self._client_ids[order.client_order_id]
+
+    def _apply_trade(self, trade: Trade) -> None:
+        former = self.trades.get(trade.vt_tradeid)
+        if former is not None and not same_trade(former, trade):
+            self.complete_from = max(self.complete_from, former.seq)
+        self.trades[trade.vt_tradeid] = trade
+        if len(self.trades) > self._keep:
+            self.complete_from = max(self.complete_from, self.trades.popitem(last=False)[1].seq)
+
+    def _apply_halt(self, halt: Halt) -> None:
+        if halt.active:
+            self.halts[halt_key(halt)] = halt
+        else:
+            self.halts.pop(halt_key(halt), None)
+
+    def _apply_stop_order(self, stop_order: StopOrderUpdate) -> None:
+        name = stop_order.stop_orderid
+        self.stop_orders[name] = stop_order
+        self._finished_stops.pop(name, None)
+        if stop_order.status != "WAITING":
+            self._finished_stops[name] = None
+            if len(self._finished_stops) > self._keep_stops:
+                del self.stop_orders[self._finished_stops.popitem(last=False)[0]]
 
     def _apply_quote(self, quote: Quote) -> None:
         if quote.status.is_active:

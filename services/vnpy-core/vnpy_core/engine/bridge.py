@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +26,8 @@ from vnpy_core.bus.message import Message
 from vnpy_core.bus.read_view import ReadView
 from vnpy_core.domain import events
 from vnpy_core.engine import translate
+from vnpy_core.engine.sequencer import Staged
+from vnpy_core.engine.stage import EVENT_ADOPTED_ORDER, EVENT_ADOPTED_TRADE, EVENT_DENIED, EVENT_HALT
 from vnpy_core.ports.clock import Clock
 from vnpy_core.ports.flow import Flow
 
@@ -35,18 +37,13 @@ TICK_LIMIT = 20_000
 """Messages waiting for the loop past which a newer tick replaces the waiting one of its symbol."""
 HOLD_AT, RELEASE_AT = 2_000, 500
 """Messages waiting at which a fast replay pauses and goes on."""
-CLIENT_IDS = 100_000
-"""Caller's names of orders that are remembered, the oldest going first."""
-
-StrategyOf = Callable[[str, str], str | None]
-"""(vt_orderid, reference) -> strategy_name; called on the event thread."""
 
 
 class EventBridge:
     """Translates what VnPy's handlers see and publishes it on the loop, after the read view took it in.
 
-    `attach`, `emit` and `bind_client_id` run on the event thread, `flush` on the loop. Class A and B messages get the
-    global sequence here, in the order in which VnPy handled them.
+    `attach` and `emit` run on the event thread, `flush` on the loop. Class A events were translated and numbered by the
+    stage; the others carry the last number that was published.
     """
 
     def __init__(
@@ -58,32 +55,35 @@ class EventBridge:
         flow: Flow,
         *,
         epoch: str,
-        strategy_of: StrategyOf,
+        seq: int,
     ) -> None:
         self.epoch = epoch
-        self.seq = 0
+        self.seq = seq
         self.ticks_conflated = 0
         self._loop = loop
         self._bus = bus
         self._view = view
         self._clock = clock
         self._flow = flow
-        self._strategy_of = strategy_of
         self._inbox: deque[Message] = deque()
         self._late_ticks: dict[str, Message] = {}
         self._late_lock = threading.Lock()
         self._scheduled = False
         self._holding = False
         self._tick_seqs: dict[str, int] = {}
-        self._client_ids: OrderedDict[str, str] = OrderedDict()
+        self._put: Callable[[Event], None] = lambda event: None
         self._handlers: dict[str, Callable[[Event], None]] = {
             EVENT_TICK: lambda event: self._tick(event.data),
-            EVENT_ORDER: lambda event: self._order(event.data),
-            EVENT_TRADE: lambda event: self._trade(event.data),
+            EVENT_ORDER: lambda event: self._staged(event, topics.ORDER_UPDATED),
+            EVENT_TRADE: lambda event: self._staged(event, topics.TRADE_EXECUTED),
+            EVENT_QUOTE: lambda event: self._staged(event, topics.QUOTE_UPDATED),
+            EVENT_ADOPTED_ORDER: lambda event: self._staged(event, topics.ORDER_UPDATED),
+            EVENT_ADOPTED_TRADE: lambda event: self._staged(event, topics.TRADE_EXECUTED),
+            EVENT_HALT: lambda event: self._staged(event, topics.RISK_HALT),
+            EVENT_DENIED: lambda event: self._staged(event, topics.RISK_EVENT),
             EVENT_POSITION: lambda event: self._position(event.data),
             EVENT_ACCOUNT: lambda event: self._account(event.data),
             EVENT_CONTRACT: lambda event: self._contract(event.data),
-            EVENT_QUOTE: lambda event: self._quote(event.data),
             EVENT_LOG: lambda event: self._log(event.data),
         }
 
@@ -94,6 +94,7 @@ class EventBridge:
 
     def attach(self, event_engine: EventEngine) -> Callable[[], None]:
         """Listen to VnPy's base event types; returns the way to stop."""
+        self._put = event_engine.put
         for event_type, handler in self._handlers.items():
             event_engine.register(event_type, handler)
 
@@ -112,17 +113,11 @@ class EventBridge:
         for position in main_engine.get_all_positions():
             self._position(position)
         for order in main_engine.get_all_orders():
-            self._order(order)
+            main_engine.event_engine.put(Event(EVENT_ADOPTED_ORDER, order))
         for trade in main_engine.get_all_trades():
-            self._trade(trade)
+            main_engine.event_engine.put(Event(EVENT_ADOPTED_TRADE, trade))
         for tick in main_engine.get_all_ticks():
             self._tick(tick)
-
-    def bind_client_id(self, vt_orderid: str, client_order_id: str) -> None:
-        """The caller's name of an order, before the first event about it is handled."""
-        self._client_ids[vt_orderid] = client_order_id
-        if len(self._client_ids) > CLIENT_IDS:
-            self._client_ids.popitem(last=False)
 
     def emit(self, topic: str, key: str, data: events.Event) -> None:
         """Queue one message for the loop. Any thread may call, except for topics with a sequence of their own."""
@@ -133,10 +128,6 @@ class EventBridge:
         """Return when everything that was queued before the call has been published."""
         while self._inbox or self._late_ticks:  # noqa: ASYNC110 - each turn of the loop publishes a batch
             await asyncio.sleep(0)
-
-    def _next_seq(self) -> int:
-        self.seq += 1
-        return self.seq
 
     def _tick(self, data: Any) -> None:
         vt_symbol = data.vt_symbol
@@ -161,44 +152,38 @@ class EventBridge:
             self._late_ticks[topic] = message
             return True
 
-    def _order(self, data: Any) -> None:
-        order = translate.order(
-            data,
-            seq=self._next_seq(),
-            updated_at=self._clock.now(),
-            client_order_id=self._client_ids.get(data.vt_orderid),
-            strategy_name=self._strategy_of(data.vt_orderid, data.reference),
-        )
-        self.emit(topics.ORDER_UPDATED, order.vt_orderid, order)
-
-    def _trade(self, data: Any) -> None:
-        strategy_name = self._strategy_of(data.vt_orderid, "")
-        trade = translate.trade(data, seq=self._next_seq(), strategy_name=strategy_name)
-        self.emit(topics.TRADE_EXECUTED, trade.vt_tradeid, trade)
+    def _staged(self, event: Event, topic: str) -> None:
+        """A class A event, numbered by the stage; without news there is nothing to publish."""
+        staged: Staged | None = getattr(event, "staged", None)
+        if staged is None:
+            # It was in the queue before the stage was there.
+            adopted = {EVENT_ORDER: EVENT_ADOPTED_ORDER, EVENT_TRADE: EVENT_ADOPTED_TRADE}.get(event.type)
+            if adopted is not None:
+                self._put(Event(adopted, event.data))
+            return
+        data: Any = staged.data
+        if data is not None:
+            self.seq = data.seq
+            self.emit(topic, _key(data), data)
 
     def _position(self, data: Any) -> None:
-        position = translate.position(data, seq=self._next_seq())
+        position = translate.position(data, seq=self.seq)
         self.emit(topics.POSITION_UPDATED, position.vt_positionid, position)
 
     def _account(self, data: Any) -> None:
-        account = translate.account(data, seq=self._next_seq())
+        account = translate.account(data, seq=self.seq)
         self.emit(topics.ACCOUNT_UPDATED, account.vt_accountid, account)
 
     def _contract(self, data: Any) -> None:
         contract = translate.contract(data)
         self.emit(topics.CONTRACT_UPDATED, f"{contract.gateway_name}.{contract.vt_symbol}", contract)
 
-    def _quote(self, data: Any) -> None:
-        quote = translate.quote(data, seq=self._next_seq())
-        self.emit(topics.QUOTE_UPDATED, quote.vt_quoteid, quote)
-
     def _log(self, data: Any) -> None:
         log = translate.log(data)
         self.emit(topics.LOG, log.source, log)
 
     def emit_risk(self, event: events.RiskEvent) -> None:
-        """A refusal or a rule's new state, with a sequence of its own. Event thread."""
-        self._next_seq()
+        """A rule's new state. Event thread."""
         self.emit(topics.RISK_EVENT, event.rule, event)
 
     def _wake(self) -> None:
@@ -226,3 +211,19 @@ class EventBridge:
     def _publish_one(self, message: Message) -> None:
         self._view.apply(message)
         self._bus.publish(message)
+
+
+def _key(data: events.Event) -> str:
+    match data:
+        case events.Order():
+            return data.vt_orderid
+        case events.Trade():
+            return data.vt_tradeid
+        case events.Quote():
+            return data.vt_quoteid
+        case events.Halt():
+            return str(data.scope)
+        case events.RiskEvent():
+            return data.rule
+        case _:
+            return ""

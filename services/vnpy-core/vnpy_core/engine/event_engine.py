@@ -70,6 +70,7 @@ class EventGuard:
         self.ticks_conflated = 0
         self.busy_since: float | None = None
         """When the event under way was begun (monotonic seconds), or None while the thread is idle."""
+        self._first: dict[str, Callable[[Event], None]] = {}
         self._drain_s = drain_s
         self._tick_limit = tick_limit
         self._monotonic = monotonic
@@ -80,6 +81,10 @@ class EventGuard:
         self._originals: dict[str, Any] | None = None
         self._own: dict[str, Any] = {}
         self._put_on: Callable[[Event], None] = engine.put
+        self.route: Callable[[Event], None] = self.enqueue
+        """Where a put event goes first: the stage's `put`, which forwards to `enqueue`."""
+        self.settle: Callable[[float], bool] = lambda timeout: True
+        """Waits, `timeout` s at most, until what was routed is enqueued; a drain must."""
 
     def install(self) -> None:
         """Wrap the engine's `put`, `_process` and `stop`."""
@@ -113,6 +118,10 @@ class EventGuard:
         """Whether the event thread runs."""
         return bool(self.engine._thread.is_alive())
 
+    def precede(self, event_type: str, handler: Callable[[Event], None]) -> None:
+        """Call `handler` before all others of this type, also where those were registered long ago. Once a type."""
+        self._first[event_type] = handler
+
     @contextmanager
     def capture_logs(self) -> Iterator[list[str]]:
         """Collect the text of log events that this thread puts meanwhile: the reason behind a `""` or None."""
@@ -131,11 +140,14 @@ class EventGuard:
         """
         deadline = self._monotonic() + timeout
         while self.thread_alive:
+            if not self.settle(max(0.0, deadline - self._monotonic())):
+                return False
             passed = threading.Event()
-            self.engine.put(Event(_DRAIN, passed))
+            self._put_on(Event(_DRAIN, passed))
             if not passed.wait(max(0.0, deadline - self._monotonic())):
                 return False
-            if self.queue_length == 0:
+            # What the last events caused may still be on its way to the queue.
+            if self.queue_length == 0 and self.settle(0.0) and self.queue_length == 0:
                 return True
         return self.queue_length == 0
 
@@ -149,6 +161,10 @@ class EventGuard:
         lines = getattr(self._captures, "lines", None)
         if lines is not None and hasattr(event.data, "msg"):
             lines.append(event.data.msg)
+        self.route(event)
+
+    def enqueue(self, event: Event) -> None:
+        """Put an event on VnPy's queue; where too many wait, a tick takes its elder's place. Any thread."""
         if event.type.startswith("eTick.") and self._conflated(event):
             return
         self._put_on(event)
@@ -179,7 +195,10 @@ class EventGuard:
                     del self._waiting_ticks[key]
         started = self.busy_since = self._monotonic()
         # Copies: a handler that unregisters itself must not make the next one be skipped.
-        for handler in (*self.engine._handlers.get(event.type, ()), *self.engine._general_handlers):
+        handlers = (*self.engine._handlers.get(event.type, ()), *self.engine._general_handlers)
+        if event.type in self._first:
+            handlers = (self._first[event.type], *handlers)
+        for handler in handlers:
             try:
                 returned = handler(event)
             except BaseException as error:  # noqa: BLE001 - a guarded door; sys.exit() in a handler must not end the thread

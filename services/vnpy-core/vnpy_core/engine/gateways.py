@@ -23,6 +23,7 @@ from vnpy_core.domain.errors import ConfigurationError, Conflict, CoreError, Gat
 from vnpy_core.domain.events import Gateway
 from vnpy_core.engine.bridge import EventBridge
 from vnpy_core.engine.commands import CommandDoor
+from vnpy_core.engine.recovery import Capabilities, Recovery
 from vnpy_core.engine.settings import GatewaySettings
 from vnpy_core.kit.files import write_atomic
 from vnpy_core.kit.tasks import BackgroundTasks, in_own_thread
@@ -134,6 +135,7 @@ class Gateways:
         settings: dict[str, GatewaySettings],
         setting_folders: list[Path],
         subscriptions: Subscriptions,
+        recovery: Recovery,
         on_connected: Callable[[], Awaitable[None]],
     ) -> None:
         """`setting_folders` may hold `connect_<name>.json`, later ones winning; `on_connected` starts strategies."""
@@ -146,6 +148,7 @@ class Gateways:
         self._settings = settings
         self._setting_folders = setting_folders
         self.subscriptions = subscriptions
+        self._recovery = recovery
         self._on_connected = on_connected
         self._records: dict[str, GatewayRecord] = {}
 
@@ -156,6 +159,7 @@ class Gateways:
                 continue
             try:
                 record = GatewayRecord(name, self._main_engine.add_gateway(load_target(settings.class_), name))
+                self._recovery.expect(name)
                 self._bind_flow(record)
             except Exception as error:  # noqa: BLE001 - a guarded door: a broken gateway must not end the start
                 record = GatewayRecord(name, None, message=describe(error))
@@ -170,8 +174,14 @@ class Gateways:
                 self.is_connected(name)  # notices what the host did with it
                 continue
             record = self._records[name] = GatewayRecord(name, gateway)
+            self._recovery.expect(name)
             offers = any(name in offered for offered in self._view.contracts.values())
             self._set_state(record, GatewayState.CONNECTED if offers else GatewayState.DISCONNECTED)
+            if record.state is GatewayState.CONNECTED:
+                # What it showed before we came was taken in as our books' beginning.
+                self._tasks.spawn(self.reconcile(name), f"reconcile {name}")
+            else:
+                self._recovery.begin(name)  # the host may connect it at any moment
 
     async def auto_connect(self) -> None:
         """Connect those that are configured to; failures are logged and shown."""
@@ -201,8 +211,11 @@ class Gateways:
         """Take over what a gateway says of itself, but for a connect or close of ours that is under way."""
         if record.state is GatewayState.CONNECTED and not record.gateway.connected:
             self._set_state(record, GatewayState.DISCONNECTED, "the connection was lost")
+            # From now on, because a reconnect shows at once what happened meanwhile.
+            self._recovery.begin(record.name)
         elif record.state is GatewayState.DISCONNECTED and not record.closed and record.gateway.connected:
             self._set_state(record, GatewayState.CONNECTED)  # by itself, or by the host we are attached to
+            self._tasks.spawn(self._go_on(record), f"go on after the reconnect of {record.name}")
 
     def require_connected(self, name: str) -> None:
         """Raises NotFound, GatewayNotConnected."""
@@ -219,6 +232,7 @@ class Gateways:
             raise Conflict(f"gateway {name} did not load: {record.message}")
         merged = self._connect_setting(record, setting)
         self._set_state(record, GatewayState.CONNECTING)
+        self._recovery.begin(name)
         record.attempt += 1
         self._tasks.spawn(self._connect(record, merged, record.attempt), f"connect {name}")
 
@@ -242,6 +256,29 @@ class Gateways:
             raise NotFound(f"gateway {gateway_name} has no contract {vt_symbol}")
         await self._commands.run(partial(self._subscribe, vt_symbol, gateway_name))
         self.subscriptions.add(vt_symbol, gateway_name)
+
+    async def reconcile(self, name: str) -> None:
+        """Let the gateway show all it can once more, and compare. Raises NotFound, GatewayNotConnected."""
+        self.require_connected(name)
+        record = self._get(name)
+        self._recovery.begin(name)
+        for query in ("query_account", "query_position", "query_orders", "query_trades"):
+            if hasattr(record.gateway, query):
+                await in_own_thread(getattr(record.gateway, query))
+        capabilities = self._capabilities(name)
+        if not hasattr(record.gateway, "query_orders"):
+            # It shows nothing again, so what is missing says nothing.
+            capabilities = Capabilities(ids_unique_across_restart=capabilities.ids_unique_across_restart)
+        await self._recovery.finish(name, record.gateway, capabilities, shown_all=record.reports_connection())
+        await self._on_connected()
+
+    def ids_unique(self, name: str) -> bool:
+        """Whether a gateway's order ids never come again after a restart. Any thread."""
+        return name in self._records and self._capabilities(name).ids_unique_across_restart
+
+    def _capabilities(self, name: str) -> Capabilities:
+        configured = self._settings.get(name)
+        return Capabilities.of(self._get(name).gateway, configured.capabilities if configured else {})
 
     def on_sign_of_life(self, name: str) -> None:
         """A contract or an account of this gateway arrived."""
@@ -275,6 +312,7 @@ class Gateways:
             _log.error("a gateway could not be connected", gateway_name=record.name, detail=describe(error))
             if record.attempt != attempt:
                 return
+            self._recovery.abandon(record.name)
             self._set_state(record, GatewayState.FAILED, describe(error))
             return
         # Behind all events that the gateway has put so far.
@@ -286,6 +324,8 @@ class Gateways:
             self._set_state(record, GatewayState.CONNECTED if record.gateway.connected else GatewayState.FAILED)
             if record.gateway.connected:
                 await self._go_on(record)
+            else:
+                self._recovery.abandon(record.name)
             return
         await asyncio.sleep(CONNECT_PATIENCE_S)
         if record.state is GatewayState.CONNECTING and record.attempt == attempt:
@@ -293,7 +333,10 @@ class Gateways:
             self._set_state(record, GatewayState.CONNECTING, silence)
 
     async def _go_on(self, record: GatewayRecord) -> None:
-        """What follows a connection: subscriptions, strategies, and the market where it waits for us."""
+        """What follows a connection: reconciliation, subscriptions, strategies, and the market if it waits for us."""
+        await self._recovery.finish(
+            record.name, record.gateway, self._capabilities(record.name), shown_all=record.reports_connection()
+        )
         for vt_symbol in self.subscriptions.of(record.name):
             if record.name in self._view.contracts.get(vt_symbol, {}):
                 await self._subscribe_again(vt_symbol, record.name)
@@ -317,6 +360,7 @@ class Gateways:
     async def _close(self, record: GatewayRecord) -> None:
         record.closed = True
         record.attempt += 1
+        self._recovery.abandon(record.name)
         self._set_state(record, GatewayState.DISCONNECTED)
         try:
             await asyncio.wait_for(in_own_thread(record.gateway.close), CLOSE_PATIENCE_S)

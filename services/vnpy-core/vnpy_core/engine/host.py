@@ -3,31 +3,54 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
+from vnpy.event import Event as VnpyEvent
+from vnpy.trader.constant import Status
 from vnpy.trader.engine import MainEngine
+from vnpy.trader.event import EVENT_ORDER
 from vnpy.trader.utility import TEMP_DIR
 
-from vnpy_core.bus import topics
+from vnpy_core.bus import records, topics
 from vnpy_core.bus.bus import Bus
 from vnpy_core.bus.message import Message
 from vnpy_core.bus.read_view import ReadView
+from vnpy_core.domain.books import Books, halt_key
 from vnpy_core.domain.commands import SubmitOrder, SubmittedOrder
+from vnpy_core.domain.enums import IntentState
 from vnpy_core.domain.errors import (
     ConfigurationError,
     Conflict,
     CoreError,
+    JournalFailed,
     OutcomeUnknown,
     Overloaded,
     RiskDenied,
+    StorageFull,
     describe,
 )
-from vnpy_core.domain.events import Account, Contract, Gateway
+from vnpy_core.domain.events import (
+    Account,
+    Audit,
+    Contract,
+    Gateway,
+    Halt,
+    IntentOutcome,
+    Order,
+    OrderIntent,
+    StopOrderUpdate,
+    Trade,
+)
+from vnpy_core.domain.reconciliation import Reconciliation
+from vnpy_core.engine import translate
 from vnpy_core.engine.apps.algo import AlgoFacade
 from vnpy_core.engine.apps.cta import CtaFacade
 from vnpy_core.engine.apps.loader import load_apps
@@ -35,18 +58,23 @@ from vnpy_core.engine.apps.risk import RiskFacade
 from vnpy_core.engine.bridge import EventBridge
 from vnpy_core.engine.commands import CommandDoor
 from vnpy_core.engine.event_engine import EventGuard, InterruptibleEventEngine
-from vnpy_core.engine.gateways import CLOSE_PATIENCE_S, Gateways, Subscriptions
-from vnpy_core.engine.orders import OrderDesk
+from vnpy_core.engine.gate import IntentGate, Origin
+from vnpy_core.engine.gateways import CLOSE_PATIENCE_S, CONNECT_PATIENCE_S, Gateways, Subscriptions
+from vnpy_core.engine.orders import OrderDesk, may_split
+from vnpy_core.engine.recovery import Recovery
 from vnpy_core.engine.settings import AppSettings, EngineSettings, GatewaySettings, StrategySettings, default_apps
+from vnpy_core.engine.stage import EVENT_ADOPTED_ORDER, EVENT_HALT, STALL_S, Stage, load_books
 from vnpy_core.engine.watchdog import Watchdog
 from vnpy_core.kit.tasks import BackgroundTasks, in_own_thread
 from vnpy_core.ports.clock import Clock
 from vnpy_core.ports.engine import EngineStatus
 from vnpy_core.ports.flow import Flow
+from vnpy_core.ports.journal import Journal
 
 BACKLOG_LIMIT = 100_000
 """Messages waiting for the loop past which new orders are refused: orders and trades are never dropped."""
 ADOPT_INTERVAL_S = 1.0
+WATCH_INTERVAL_S = 0.5
 
 _log = structlog.get_logger(__name__)
 
@@ -74,21 +102,56 @@ class EngineHost:
         view: ReadView,
         clock: Clock,
         flow: Flow,
-        epoch: str,
+        journal: Journal,
+        new_id: Callable[[], str],
+        drained: Callable[[], int] = lambda: 0,
+        on_commit: Callable[[], None] = lambda: None,
         main_engine: MainEngine | None = None,
     ) -> None:
-        """Make an engine, or attach to `main_engine`, which somebody else made and will close. Not yet started."""
+        """Make an engine, or attach to `main_engine`, which somebody else made and will close. Not yet started.
+
+        Reads the books from `journal` (blocks). `drained` is the store's watermark; `on_commit` is called on the
+        journal thread after each commit.
+        """
         self._settings = settings
         self._view = view
         self._clock = clock
         self._attached = main_engine is not None
         event_engine = main_engine.event_engine if main_engine else InterruptibleEventEngine()
         self._guard = EventGuard(event_engine, drain_s=settings.engine.drain_s)
+        self._journal = journal
+        books = Books()
+        load_books(journal, books)
+        self._stage = Stage(
+            journal,
+            books,
+            clock,
+            self._guard.enqueue,
+            flow,
+            on_commit=on_commit,
+            drained=drained,
+            ids_unique=self._ids_unique,
+        )
+        self._guard.route, self._guard.settle = self._stage.put, self._stage.settle
         self._guard.install()
         self.main_engine = main_engine or MainEngine(event_engine)
         loop = asyncio.get_running_loop()
         self._commands = CommandDoor(event_engine, loop, deadline_s=settings.engine.command_deadline_s)
-        self._bridge = EventBridge(loop, bus, view, clock, flow, epoch=epoch, strategy_of=self._strategy_of)
+        self._bridge = EventBridge(loop, bus, view, clock, flow, epoch=journal.epoch, seq=self._stage.last_seq)
+        self._recovery = Recovery(
+            self._stage,
+            clock,
+            settle=self._settle,
+            end_order=self._end_order,
+            silence_s=settings.engine.settle_s,
+        )
+        self._gate = IntentGate(
+            self._stage,
+            clock,
+            new_id=new_id,
+            reconciliation=self._recovery.reason,
+            write_log=self.main_engine.write_log,
+        )
         self._watchdog = Watchdog(self._guard, clock, limit_s=settings.engine.watchdog_s)
         self._tasks = BackgroundTasks()
         folders = [Path(TEMP_DIR), *([settings.config_folder] if settings.config_folder else [])]
@@ -102,6 +165,7 @@ class EngineHost:
             settings=settings.gateways,
             setting_folders=folders,
             subscriptions=Subscriptions(settings.data / "subscriptions.json"),
+            recovery=self._recovery,
             on_connected=self._start_strategies,
         )
         self._bus = bus
@@ -111,8 +175,11 @@ class EngineHost:
         self._cta: CtaFacade | None = None
         self._waiting_strategies: dict[str, StrategySettings] = {}
         self._stopping = False
+        self.is_durable = False
+        """After `stop`: whether the journal has all that was acted upon."""
         self._undo = ExitStack()  # runs all, also where one of them raises
         self._undo.callback(self._guard.uninstall)
+        self._stage.start()
 
     async def start(self) -> None:
         """Bring the engine up: apps, gateways, strategies; connect what connects by itself.
@@ -126,12 +193,16 @@ class EngineHost:
             self._undo.callback(self._bridge.attach(self.main_engine.event_engine))
             signs = [topics.CONTRACT_UPDATED, topics.ACCOUNT_UPDATED]
             self._undo.callback(self._bus.subscribe(signs, self._on_sign_of_life))
+            shown = [topics.POSITION_UPDATED, topics.ACCOUNT_UPDATED]
+            self._undo.callback(self._bus.subscribe(shown, self._recovery.take))
+            self._remember()
+            self._install_gate()
             self._watchdog.start()
             await self._load_apps()
         except ConfigurationError:
             await self.stop()
             raise
-        self._desk = OrderDesk(self.main_engine, self._guard, self._take_refusal, self._bridge.bind_client_id)
+        self._desk = OrderDesk(self.main_engine, self._guard, self._gate, self._take_refusal)
         if self._attached:
             await self._commands.run(lambda: self._bridge.seed(self.main_engine), deadline_s=30)
             await self._bridge.flush()
@@ -139,7 +210,9 @@ class EngineHost:
             self._tasks.spawn(self._keep_adopting(), "adopt what the host adds")
         else:
             self._gateways.load()
+        self._tasks.spawn(self._keep_watching(), "watch the gateways' connections")
         await self._add_strategies()
+        await self._restore_strategies()
         await self._gateways.auto_connect()
 
     async def stop(self) -> None:
@@ -155,6 +228,9 @@ class EngineHost:
         if not self._attached:
             await self._close_engine(reached)
         self._undo.close()
+        self.is_durable = await in_own_thread(lambda: self._stage.stop(self._settings.engine.drain_s))
+        if not self.is_durable:
+            _log.error("the journal was not written to its end", waiting=self._stage.waiting)
         await self._bridge.flush()
 
     # --- ports.engine.TradingEngine ---
@@ -163,12 +239,17 @@ class EngineHost:
         """See `ports.engine.TradingEngine`."""
         self._refuse_when_stopping()
         self._gateways.require_connected(command.gateway_name)
+        self._gate.require_open(command.gateway_name)
         if self._bridge.backlog > BACKLOG_LIMIT:
             raise Overloaded(f"{self._bridge.backlog} events wait to be published; no order is taken until they are")
+        origin = await self._journal_intent(command)
         try:
-            vt_orderids = await self._commands.run(lambda: self._desk.submit(command))
+            vt_orderids = await self._commands.run(lambda: self._desk.submit(command, origin))
         except OutcomeUnknown as error:
             error.extra.setdefault("client_order_id", command.client_order_id)
+            raise
+        except CoreError as error:
+            self._give_up(origin, error)
             raise
         patience = self._settings.engine.order_answer_s
         words = await asyncio.gather(*(self._view.wait_for_order(vt_orderid, patience) for vt_orderid in vt_orderids))
@@ -180,6 +261,33 @@ class EngineHost:
                 vt_orderid=vt_orderids[0],
             )
         return SubmittedOrder(order=orders[0], children=orders if len(orders) > 1 else ())
+
+    async def _journal_intent(self, command: SubmitOrder) -> Origin:
+        """The intent made durable here, so that the event thread need not wait for the disk.
+
+        An order that may be sent in parts is left to the gate: each part has an intent of its own.
+        """
+        if may_split(command.offset, command.exchange):
+            return Origin(command.client_order_id)
+        intent = self._gate.intent_of(command)
+        try:
+            await asyncio.wait_for(asyncio.wrap_future(self._gate.journal(intent)), STALL_S)
+        except (TimeoutError, StorageFull, JournalFailed) as error:
+            if isinstance(error, TimeoutError):
+                self._stage.note_slow()
+            failure = error if isinstance(error, CoreError) else JournalFailed(self._stage.refusal)
+            self._gate.give_up(intent, failure)
+            raise failure from None
+        return Origin(command.client_order_id, intent)
+
+    def _give_up(self, origin: Origin, error: CoreError) -> None:
+        """Close the intent of an order that was never sent, where the gate was not reached and did not do so."""
+        intent = origin.intent
+        if intent is None:
+            return
+        record = self._stage.inspect(lambda books: books.intents.get(intent.client_order_id))
+        if record is None or record.is_open:
+            self._gate.give_up(intent, error)
 
     async def cancel_order(self, vt_orderid: str) -> None:
         """See `ports.engine.TradingEngine`."""
@@ -225,9 +333,143 @@ class EngineHost:
             ticks_conflated=self._guard.ticks_conflated + self._bridge.ticks_conflated,
             bridge_backlog=self._bridge.backlog,
             apps=dict(self._apps),
+            journal=self._journal.state(),
+            journal_waiting=self._stage.waiting,
+            journal_refusal=self._stage.refusal,
         )
 
+    def intent(self, client_order_id: str) -> tuple[OrderIntent, IntentOutcome | None] | None:
+        """See `ports.engine.TradingEngine`."""
+        record = self._stage.inspect(lambda books: books.intents.get(client_order_id))
+        if record is None or not isinstance(record.intent, OrderIntent):
+            return None
+        return record.intent, record.outcome
+
+    async def resolve_intent(
+        self, client_order_id: str, state: IntentState, *, vt_orderid: str, evidence: str, by: str
+    ) -> IntentOutcome:
+        """See `ports.engine.TradingEngine`."""
+        outcome = await self._recovery.resolve(client_order_id, state, vt_orderid=vt_orderid, evidence=evidence, by=by)
+        if outcome.state is IntentState.BOUND and (order := self.main_engine.get_order(vt_orderid)):
+            # Shown again, so that it carries its name from here on.
+            self.main_engine.event_engine.put(VnpyEvent(EVENT_ADOPTED_ORDER, order))
+        self._tasks.spawn(self._start_strategies(), "start strategies")
+        return outcome
+
+    def reconciliations(self) -> list[Reconciliation]:
+        """See `ports.engine.TradingEngine`."""
+        return self._recovery.all()
+
+    async def reconcile(self, gateway_name: str | None) -> None:
+        """See `ports.engine.TradingEngine`."""
+        connected = [g.gateway_name for g in self._gateways.all() if g.connected]
+        if gateway_name is not None:
+            self._gateways.require_connected(gateway_name)
+            connected = [gateway_name]
+        for name in connected:
+            self._tasks.spawn(self._gateways.reconcile(name), f"reconcile {name}")
+
+    async def accept_differences(self, gateway_name: str, *, reason: str, by: str) -> Reconciliation:
+        """See `ports.engine.TradingEngine`."""
+        accepted = await self._recovery.accept(gateway_name, reason=reason, by=by)
+        self._tasks.spawn(self._start_strategies(), "start strategies")
+        return accepted
+
+    def halts(self) -> list[Halt]:
+        """See `ports.engine.TradingEngine`."""
+        return list(self._gate.halts.values())
+
+    async def halt(self, halt: Halt, *, cancel: bool) -> tuple[Halt, int]:
+        """See `ports.engine.TradingEngine`."""
+        key = halt_key(halt)
+        self._gate.halts = {**self._gate.halts, key: halt}  # first, so that it holds whatever fails next
+        cancelled = await self._cancel_at_once() if cancel else 0
+        self.main_engine.event_engine.put(VnpyEvent(EVENT_HALT, halt))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.wrap_future(self._stage.barrier()), STALL_S)
+        kept = self._stage.inspect(lambda books: books.halts.get(key))
+        if kept is not None and kept.seq and not self._stage.waiting:
+            halt = msgspec.structs.replace(halt, seq=kept.seq)
+            self._gate.halts = {**self._gate.halts, key: halt}
+        return halt, cancelled
+
+    async def resume(self, halt: Halt) -> Halt:
+        """See `ports.engine.TradingEngine`."""
+        key = halt_key(halt)
+        if key not in self._gate.halts:
+            raise Conflict(f"trading is not halted ({key})")
+        seq = await asyncio.wrap_future(self._stage.record(topics.RISK_HALT, key, halt))
+        self._gate.halts = {name: other for name, other in self._gate.halts.items() if name != key}
+        return msgspec.structs.replace(halt, seq=seq)
+
+    async def record_audit(self, audit: Audit) -> None:
+        """See `ports.engine.TradingEngine`."""
+        await asyncio.wrap_future(self._stage.record(records.AUDIT, audit.target, audit))
+
     # --- start ---
+
+    def _remember(self) -> None:
+        """Show what the journal knows: orders, fills, halts and local stop orders of before this start."""
+        books = self._stage.books
+        self._view.seed(
+            orders=[kept.event for kept in books.orders.values()],
+            trades=[kept.event for kept in books.trades.values()],
+            halts=[kept.event for kept in books.halts.values()],
+            stop_orders=[kept.event for kept in books.stop_orders.values()],
+            seq=self._stage.last_seq,
+            complete_from=self._journal.replay_from(),
+        )
+        self._gate.halts = {key: kept.event for key, kept in books.halts.items() if isinstance(kept.event, Halt)}
+
+    def _install_gate(self) -> None:
+        """Every gateway, those that are added later too."""
+        self._undo.callback(self._gate.uninstall)
+        for gateway in self.main_engine.gateways.values():
+            self._gate.install(gateway)
+        add_gateway = self.main_engine.add_gateway
+
+        def add_gated(gateway_class: Any, gateway_name: str = "") -> Any:
+            gateway = add_gateway(gateway_class, gateway_name)
+            self._gate.install(gateway)
+            return gateway
+
+        own = vars(self.main_engine).get("add_gateway")
+        self.main_engine.add_gateway = add_gated
+        if own is None:
+            self._undo.callback(lambda: vars(self.main_engine).pop("add_gateway", None))
+        else:
+            self._undo.callback(lambda: setattr(self.main_engine, "add_gateway", own))
+
+    async def _settle(self) -> None:
+        """Until all that was put is handled by the event thread and published."""
+        await asyncio.wrap_future(self._stage.barrier())
+        await self._commands.run(lambda: None, deadline_s=CONNECT_PATIENCE_S)
+        await self._bridge.flush()
+
+    def _end_order(self, order: Order, reason: str) -> None:
+        """Tell everybody that an order has ended of which its venue knows nothing any more."""
+        data = self.main_engine.get_order(order.vt_orderid)
+        data = copy(data) if data is not None else translate.to_vnpy_order(order)
+        data.status, data.extra = Status.CANCELLED, {"reason": reason}
+        for event_type in (EVENT_ORDER, EVENT_ORDER + order.vt_orderid):
+            self.main_engine.event_engine.put(VnpyEvent(event_type, data))
+
+    async def _keep_watching(self) -> None:
+        """VnPy tells nobody that a connection was lost or came back."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            self._gateways.all()
+
+    async def _restore_strategies(self) -> None:
+        """Give CtaEngine back what it keeps in memory only: whose orders are whose, and which fills were counted."""
+        if self._cta is None:
+            return
+        cta, books = self._cta, self._stage.books
+        self._stage.sequencer.bound = cta.memory.attribute
+        orders = [kept.event for kept in books.orders.values() if isinstance(kept.event, Order)]
+        trades = [kept.event for kept in books.trades.values() if isinstance(kept.event, Trade)]
+        stops = [kept.event for kept in books.stop_orders.values() if isinstance(kept.event, StopOrderUpdate)]
+        await self._commands.run(lambda: cta.memory.restore(orders, trades, stops, books.highest_stop), deadline_s=30)
 
     async def _load_apps(self) -> None:
         if self._attached:
@@ -253,6 +495,7 @@ class EngineHost:
 
     def _install_facades(self) -> None:
         engines, event_engine = self.main_engine.engines, self.main_engine.event_engine
+        self._gate.install_paper_account(self.main_engine)
         if self._risk is None and "RiskManager" in engines:
             self._risk = RiskFacade(engines["RiskManager"], event_engine, self._bridge.emit_risk)
             self._risk.install()
@@ -293,7 +536,7 @@ class EngineHost:
     async def _start_strategies(self) -> None:
         """Initialise and start the configured strategies whose contract is there by now."""
         for name, settings in list(self._waiting_strategies.items()):
-            if self._cta is None or self._cta.vt_symbol(name) not in self._view.contracts:
+            if self._cta is None or not self._is_tradable(self._cta.vt_symbol(name)):
                 continue
             if self._waiting_strategies.pop(name, None) is None:
                 continue
@@ -305,10 +548,18 @@ class EngineHost:
             except Exception as error:  # noqa: BLE001 - a guarded door: CtaEngine subscribes, and a gateway may raise
                 _log.error("a strategy could not be started", strategy_name=name, detail=describe(error))
         for name, settings in self._waiting_strategies.items():
-            _log.warning("a strategy waits for its contract", strategy_name=name, vt_symbol=settings.vt_symbol)
+            _log.warning(
+                "a strategy waits for its contract and its gateway's reconciliation",
+                strategy_name=name,
+                vt_symbol=settings.vt_symbol,
+            )
 
-    def _strategy_of(self, vt_orderid: str, reference: str) -> str | None:
-        return self._cta.strategy_of(vt_orderid, reference) if self._cta else None
+    def _ids_unique(self, gateway_name: str) -> bool:
+        return self._gateways.ids_unique(gateway_name)
+
+    def _is_tradable(self, vt_symbol: str) -> bool:
+        offers = self._view.contracts.get(vt_symbol, {})
+        return any(not self._recovery.reason(gateway_name) for gateway_name in offers)
 
     def _take_refusal(self) -> RiskDenied | None:
         return self._risk.take_refusal() if self._risk else None
@@ -344,6 +595,36 @@ class EngineHost:
             await self._commands.run(lambda: None, deadline_s=self._settings.engine.drain_s)
         except CoreError as error:
             _log.error("the event thread does not answer; stopping without it", detail=error.detail)
+            return False
+        return True
+
+    async def _cancel_at_once(self) -> int:
+        """Ask for every active order's end, straight at the gateways where the event thread does not answer."""
+        active = list(self._view.active_orders.values())
+        asked = await asyncio.gather(*(self._cancel_somehow(order) for order in active))
+        return sum(asked)
+
+    async def _cancel_somehow(self, order: Order) -> bool:
+        try:
+            await self.cancel_order(order.vt_orderid)
+        except Conflict:
+            return False
+        except (Overloaded, OutcomeUnknown):
+            return await self._cancel_directly(order)
+        except Exception as error:  # noqa: BLE001 - a guarded door: one that cannot be cancelled must not keep the others in
+            _log.error("an order could not be cancelled", vt_orderid=order.vt_orderid, detail=describe(error))
+            return False
+        return True
+
+    async def _cancel_directly(self, order: Order) -> bool:
+        gateway = self.main_engine.gateways.get(order.gateway_name)
+        if gateway is None:
+            return False
+        request = translate.to_vnpy_order(order).create_cancel_request()
+        try:
+            await asyncio.wait_for(in_own_thread(lambda: gateway.cancel_order(request)), CLOSE_PATIENCE_S)
+        except Exception as error:  # noqa: BLE001 - a guarded door: a gateway may raise anything
+            _log.error("an order could not be cancelled", vt_orderid=order.vt_orderid, detail=describe(error))
             return False
         return True
 

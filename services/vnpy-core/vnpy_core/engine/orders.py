@@ -12,8 +12,14 @@ from vnpy.trader.object import OrderRequest
 from vnpy_core.domain.commands import SubmitOrder
 from vnpy_core.domain.errors import Conflict, CoreError, GatewayRefused, NotFound, OutcomeUnknown, RiskDenied, describe
 from vnpy_core.engine.event_engine import EventGuard
+from vnpy_core.engine.gate import IntentGate, Origin
 
-_CLOSE_TODAY_EXCHANGES = (Exchange.SHFE, Exchange.INE)
+_CLOSE_TODAY_EXCHANGES = (Exchange.SHFE.name, Exchange.INE.name)
+
+
+def may_split(offset: str, exchange: str) -> bool:
+    """Whether an order may be sent in two parts, because its exchange wants today's position closed by that name."""
+    return offset == Offset.CLOSE.name and exchange in _CLOSE_TODAY_EXCHANGES
 
 
 class OrderDesk:
@@ -23,18 +29,18 @@ class OrderDesk:
         self,
         main_engine: MainEngine,
         guard: EventGuard,
+        gate: IntentGate,
         take_refusal: Callable[[], RiskDenied | None],
-        bind_client_id: Callable[[str, str], None],
     ) -> None:
         self._main_engine = main_engine
         self._guard = guard
+        self._gate = gate
         self._take_refusal = take_refusal
-        self._bind_client_id = bind_client_id
 
-    def submit(self, command: SubmitOrder) -> list[str]:
+    def submit(self, command: SubmitOrder, origin: Origin) -> list[str]:
         """Send an order; returns the vt_orderids, several where closing was split into today's and yesterday's.
 
-        Raises RiskDenied or GatewayRefused when nothing was sent, and OutcomeUnknown when only a part of a split was.
+        Raises OrderDenied or TryLater when nothing was sent, and OutcomeUnknown when only a part of a split was.
         """
         request = OrderRequest(
             symbol=command.symbol,
@@ -49,16 +55,14 @@ class OrderDesk:
         sent: list[str] = []
         for part in self._convert(request, command.gateway_name):
             try:
-                sent.append(self._send(part, command.gateway_name))
+                with self._gate.sending(origin):
+                    sent.append(self._send(part, command.gateway_name))
             except CoreError as error:
                 if not sent:
                     raise
                 raise OutcomeUnknown(
                     f"sent {', '.join(sent)}, but the rest was refused: {error.detail}", vt_orderids=sent
                 ) from error
-            # The first part carries the caller's name; the others are found as its children.
-            if len(sent) == 1:
-                self._bind_client_id(sent[0], command.client_order_id)
         return sent
 
     def cancel(self, vt_orderid: str) -> None:
@@ -71,7 +75,7 @@ class OrderDesk:
         self._main_engine.cancel_order(order.create_cancel_request(), order.gateway_name)
 
     def _convert(self, request: OrderRequest, gateway_name: str) -> list[OrderRequest]:
-        if request.offset is not Offset.CLOSE or request.exchange not in _CLOSE_TODAY_EXCHANGES:
+        if not may_split(request.offset.name, request.exchange.name):
             return [request]
         # VnPy changes the requests it splits.
         parts: list[OrderRequest] = self._main_engine.convert_order_request(copy(request), gateway_name, False, False)
@@ -83,6 +87,7 @@ class OrderDesk:
 
     def _send(self, request: OrderRequest, gateway_name: str) -> str:
         self._take_refusal()  # a strategy's own may still lie there
+        self._gate.take_refusal()
         with self._guard.capture_logs() as lines:
             try:
                 vt_orderid: str = self._main_engine.send_order(request, gateway_name)
@@ -95,8 +100,10 @@ class OrderDesk:
             if vt_orderid.count(".") == 1:  # VnPy splits it there and would raise, after the order was sent
                 self._main_engine.update_order_request(request, vt_orderid, gateway_name)
             return vt_orderid
-        raise self._take_refusal() or GatewayRefused(
-            _reason(lines) or f"gateway {gateway_name} took no order and gave no reason"
+        raise (
+            self._take_refusal()
+            or self._gate.take_refusal()
+            or GatewayRefused(_reason(lines) or f"gateway {gateway_name} took no order and gave no reason")
         )
 
 

@@ -24,6 +24,9 @@ class EngineSettings(_Frozen):
     """On stop: how long the event queue may take to run empty, seconds."""
     cancel_on_stop: bool = True
     """On stop: cancel what is active and wait for it (within drain_s)."""
+    settle_s: float = Field(default=5.0, gt=0, le=60)
+    """After a connect: a gateway that does not say when its venue has shown all counts as done after this long without
+    news; then it is compared with the books, and only then orders pass. Seconds."""
     watchdog_s: float = Field(default=5.0, gt=0, le=600)
     """The event thread counts as stuck when a ping takes longer than this, seconds."""
 
@@ -47,6 +50,10 @@ class GatewaySettings(_Frozen):
     auto_connect: bool = False
     setting: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """Laid over `connect_<name>.json` of VnPy's folder, which is laid over the gateway's defaults."""
+    capabilities: dict[Literal["can_query_orders", "can_query_trades", "ids_unique_across_restart"], bool] = Field(
+        default_factory=dict
+    )
+    """What the gateway does, where its class does not declare it; decides what a restart takes as evidence."""
 
 
 class StrategySettings(_Frozen):

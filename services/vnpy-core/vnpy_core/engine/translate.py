@@ -12,6 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from vnpy.trader import object as vnpy
+from vnpy.trader.constant import Direction, Exchange, Offset, OrderType, Status
 
 from vnpy_core.domain import enums, events
 
@@ -102,6 +103,25 @@ def order(
         datetime=utc(order.datetime),
         updated_at=updated_at,
         seq=seq,
+    )
+
+
+def to_vnpy_order(order: events.Order) -> vnpy.OrderData:
+    """The way back, for an order that VnPy's OMS does not hold."""
+    return vnpy.OrderData(
+        gateway_name=order.gateway_name,
+        symbol=order.symbol,
+        exchange=Exchange[order.exchange],
+        orderid=order.orderid,
+        type=OrderType[order.type.name],
+        direction=Direction[order.direction.name] if order.direction else None,
+        offset=Offset[order.offset.name],
+        price=order.price,
+        volume=order.volume,
+        traded=order.traded,
+        status=Status[order.status.name],
+        datetime=order.datetime.astimezone(SHANGHAI) if order.datetime else None,
+        reference=order.reference,
     )
 
 
@@ -250,6 +270,8 @@ def stop_order(stop_order: Any) -> events.StopOrderUpdate:
         status=stop_order.status.name,
         vt_orderids=list(stop_order.vt_orderids),
         datetime=utc(stop_order.datetime),
+        lock=bool(getattr(stop_order, "lock", False)),
+        net=bool(getattr(stop_order, "net", False)),
     )
 
 

@@ -18,6 +18,8 @@ from pathlib import Path, PurePosixPath
 
 from vnpy_core.kit.lock import LOCK_FILE, DataFolderLock
 
+RESTORED = "RESTORED"
+"""Left in the folder after a restore: the journal of the next start begins a new epoch, and removes it."""
 MANIFEST = "vnpy_core-backup.json"
 FORMAT = 1
 LEFT_OUT = (
@@ -27,6 +29,8 @@ LEFT_OUT = (
     "*-wal",
     "*-shm",
     "*-journal",
+    "*.reserve",
+    "*.mark",
     "__pycache__",
     ".restoring-*",
     "before-restore-*",
@@ -85,6 +89,8 @@ def restore(archive: Path, folder: Path, *, force: bool = False) -> Path | None:
             aside = _move_aside(present, folder) if present else None
             for path in unpacked.iterdir():
                 path.replace(folder / path.name)
+            # Clients that saw later events than the backup holds must notice.
+            (folder / RESTORED).touch()
         finally:
             shutil.rmtree(unpacked)
     return aside

@@ -833,3 +833,19 @@ def test_a_connect_shows_what_is_active_or_of_today_so_that_daily_limits_count_t
     assert platform.data("eTrade.") == []
     assert [shown.orderid for shown in platform.data("eOrder.")] == [resting]
     assert [position.volume for position in platform.data("ePosition.")] == [1]
+
+
+def test_orders_and_trades_are_shown_again_on_request(platform):
+    gateway = platform.add(flow=CreditFlow())
+    assert gateway.query_orders() is gateway.query_trades() is False
+    gateway.connect(platform.replay(rows(50), speed=0))
+    gateway.open_market()
+    until(lambda: platform.finished)
+    gateway.send_order(request(price=3520.0))
+    platform.settle()
+    orders, trades = platform.data("eOrder."), platform.data("eTrade.")
+    assert len(trades) == 1
+    assert gateway.query_orders() is gateway.query_trades() is True
+    platform.settle()
+    assert platform.data("eOrder.")[len(orders) :] == orders[-1:]
+    assert platform.data("eTrade.") == trades * 2

@@ -52,3 +52,29 @@ def test_a_failed_write_leaves_the_file_as_it_was(tmp_path):
     with pytest.raises(sqlite3.IntegrityError):
         market._ledger.save(trades=[trade], cash=market._books.cash - 1)
     assert Ledger(path).load() == before
+
+
+def test_session_numbers_never_repeat_across_openings(tmp_path):
+    numbers = []
+    for _ in range(2):
+        ledger = Ledger(tmp_path / "ledger.sqlite")
+        numbers += [ledger.next_session() for _ in range(3)]
+        ledger.close()
+    assert numbers == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_ledger_of_the_first_version_is_taken_over_with_its_orders_in_their_order(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    market = venue(path)
+    market.on_snapshot(snapshot([(3000, 9)], [(3001, 2)]))
+    placed = [market.place(order("LONG", 1, 2000 + n))[0] for n in range(3)]
+    before = Ledger(path).load()
+    with sqlite3.connect(path) as connection:
+        connection.execute("alter table orders drop column number")
+        connection.execute("pragma user_version = 1")
+    connection.close()
+    assert Ledger(path).load() == before
+    later = venue(path)
+    assert [later.place(order("LONG", 1, 2500))[0]] == ["000000000004"]
+    assert [entry.orderid for entry in later.orders()] == [*placed, "000000000004"]
+    assert [entry.number for entry in later.orders()] == [1, 2, 3, 4]

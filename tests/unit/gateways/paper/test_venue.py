@@ -1,11 +1,11 @@
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testkit.paper import BTC, MA, RB, SPECS, order, snapshot, venue
+from testkit.paper import BTC, MA, RB, SPECS, START, order, snapshot, venue
 from vnpy_core.domain.enums import Direction, Offset, Status
 from vnpy_core.gateways.paper.model import VenueAccount, VenueOrder, VenuePosition, VenueTrade
 
@@ -377,14 +377,11 @@ def test_the_books_balance_whatever_happens(tmp_path_factory, steps):
 def test_vnpys_offset_converter_fed_with_our_events_holds_what_the_venue_holds(tmp_path_factory, steps):
     from types import SimpleNamespace
 
-    from vnpy.event import EventEngine
     from vnpy.trader.converter import OffsetConverter
 
-    from vnpy_core.gateways.paper.gateway import PaperGateway, PaperSettings
+    from vnpy_core.gateways.paper import translate
 
-    gateway = PaperGateway(EventEngine(), "PAPER")
-    gateway._settings = PaperSettings()
-    contracts = {s.vt_symbol: gateway._contract(s) for s in SPECS.values()}
+    contracts = {s.vt_symbol: translate.contract(s, "PAPER", server_stops=False, history=False) for s in SPECS.values()}
     converter = OffsetConverter(SimpleNamespace(get_contract=contracts.get))
     market = venue(tmp_path_factory.mktemp("flow") / "ledger.sqlite")
 
@@ -392,11 +389,11 @@ def test_vnpys_offset_converter_fed_with_our_events_holds_what_the_venue_holds(t
         for event in events:
             match event:
                 case VenueOrder():
-                    converter.update_order(gateway._order(event))
+                    converter.update_order(translate.order(event, "PAPER"))
                 case VenueTrade():
-                    converter.update_trade(gateway._trade(event))
+                    converter.update_trade(translate.trade(event, "PAPER"))
                 case VenuePosition():
-                    converter.update_position(gateway._position(event))
+                    converter.update_position(translate.position(event, "PAPER"))
         for spec in (RB, MA):
             holding = converter.get_position_holding(spec.vt_symbol)
             held = {p.direction: p for p in market.positions() if p.symbol == spec.symbol}
@@ -408,3 +405,47 @@ def test_vnpys_offset_converter_fed_with_our_events_holds_what_the_venue_holds(t
                 assert (total, yesterday) == ((expected.volume, expected.yd_volume) if expected else (0, 0))
 
     play(market, steps, seen)
+
+
+# --- orders that their clients name ---
+
+
+def test_an_order_keeps_the_clients_name_and_a_doubled_name_is_the_known_order(tmp_path):
+    market = venue(tmp_path / "ledger.sqlite")
+    market.on_snapshot(snapshot([(3000, 9)], [(3001, 9)]))
+    orderid, events = market.place(order("LONG", 2, 3001), "7-1")
+    assert orderid == "7-1"
+    assert {event.orderid for event in events if isinstance(event, VenueOrder | VenueTrade)} == {"7-1"}
+    again, [known] = market.place(order("SHORT", 5, 2990), "7-1")
+    assert (again, known) == ("7-1", market.order("7-1"))
+    assert (len(market.orders()), len(market.trades())) == (1, 1)
+
+
+def test_named_and_counted_orders_stay_in_the_order_they_came_across_a_restart(tmp_path):
+    market = venue(tmp_path / "ledger.sqlite")
+    market.on_snapshot(snapshot([(3000, 9)], [(3001, 9)]))
+    names = ["10-1", "", "9-2", "", "10-2"]
+    placed = [market.place(order("LONG", 1, 2990), name)[0] for name in names]
+    assert placed == ["10-1", "000000000002", "9-2", "000000000004", "10-2"]
+    later = venue(tmp_path / "ledger.sqlite")
+    assert [entry.orderid for entry in later.orders()] == placed
+    later.on_snapshot(snapshot([(2980, 9)], [(2989, 2)]))
+    assert [trade.orderid for trade in later.trades()] == placed[:2]
+    assert later.place(order("LONG", 1, 2990), "10-2")[1] == [later.order("10-2")]
+
+
+def test_an_order_that_could_not_be_taken_is_told_as_refused_and_is_in_no_book(tmp_path):
+    market = venue(tmp_path / "ledger.sqlite")
+    refused = market.refusal(order("LONG", float("nan"), 3001), "7-1", "the disk is full")
+    assert (refused.status, refused.reason, refused.orderid) == ("REJECTED", "the disk is full", "7-1")
+    assert market.orders() == []
+
+
+def test_the_clock_of_a_market_that_shows_little_goes_on_and_never_back(tmp_path):
+    market = venue(tmp_path / "ledger.sqlite")
+    market.advance(START + timedelta(seconds=99))
+    market.on_snapshot(snapshot([(3000, 9)], [(3001, 9)], at=10))
+    market.advance(START + timedelta(seconds=20))
+    market.advance(START + timedelta(seconds=15))
+    orderid, _ = market.place(order("LONG", 1, 3001))
+    assert market.order(orderid).time == START + timedelta(seconds=20)

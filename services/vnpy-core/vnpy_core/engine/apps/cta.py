@@ -10,19 +10,19 @@ from typing import Any
 
 import structlog
 from vnpy.event import Event, EventEngine
-from vnpy.trader.event import EVENT_ORDER
+from vnpy.trader.event import EVENT_ORDER, EVENT_TRADE
 from vnpy_ctastrategy.base import EVENT_CTA_LOG, EVENT_CTA_STOPORDER, EVENT_CTA_STRATEGY
 
 from vnpy_core.bus import topics
 from vnpy_core.domain.errors import Conflict, CoreError, NotFound, ValidationFailed, describe
 from vnpy_core.domain.events import Event as DomainEvent
 from vnpy_core.engine import translate
+from vnpy_core.engine.apps.cta_memory import CtaMemory
 from vnpy_core.engine.commands import CommandDoor
 from vnpy_core.engine.event_engine import EventGuard
 from vnpy_core.engine.settings import StrategySettings
 
 Emit = Callable[[str, str, DomainEvent], None]
-REFERENCE_PREFIX = "CtaStrategy_"
 
 _log = structlog.get_logger(__name__)
 
@@ -41,6 +41,7 @@ class CtaFacade:
         self.failures: dict[str, str] = {}
         """strategy_name -> the last lines of what a callback raised."""
         self.load_errors: list[str] = []
+        self.memory = CtaMemory(self.engine)
         self._main_engine = main_engine
         self._event_engine = event_engine
         self._guard = guard
@@ -57,6 +58,8 @@ class CtaFacade:
         """Wrap the engine and listen to its events; the process's own engine is initialised too. Any thread."""
         self._call = self.engine.call_strategy_func
         self.engine.call_strategy_func = self._call_strategy_func
+        self.memory.install()
+        self._guard.precede(EVENT_TRADE, self.memory.before_trade)
         self._gave_send_email = not hasattr(self._main_engine, "send_email")
         if self._gave_send_email:
             # VnPy 4.5 renamed it, but CtaEngine.send_email still calls it and the strategy that mails is stopped.
@@ -69,6 +72,7 @@ class CtaFacade:
         for event_type, handler in self._handlers.items():
             self._event_engine.unregister(event_type, handler)
         self.engine.__dict__.pop("call_strategy_func", None)
+        self.memory.uninstall()
         if self._gave_send_email:
             self._main_engine.__dict__.pop("send_email", None)
 
@@ -86,13 +90,6 @@ class CtaFacade:
         self.load_errors += [line for line in lines if "Traceback (most recent call last)" in line]
         for error in self.load_errors:
             _log.error("a strategy or its file could not be loaded", detail=error)
-
-    def strategy_of(self, vt_orderid: str, reference: str) -> str | None:
-        """The strategy that sent an order: by CtaEngine's map, else by the reference it gave. Event thread."""
-        strategy = self.engine.orderid_strategy_map.get(vt_orderid)
-        if strategy is not None:
-            return str(strategy.strategy_name)
-        return reference.removeprefix(REFERENCE_PREFIX) if reference.startswith(REFERENCE_PREFIX) else None
 
     async def add(self, name: str, settings: StrategySettings) -> None:
         """Add a strategy unless it is there. Raises NotFound (class), ValidationFailed."""
@@ -156,6 +153,7 @@ class CtaFacade:
         strategy = self._strategy(name)
         if not strategy.inited:
             raise Conflict(f"strategy {name} is not initialised")
+        self.memory.restore_stops(name)
         self.engine.start_strategy(name)
         if name in self.failures:
             self._take_back(name, "trading")  # VnPy sets it after an on_start that raised
@@ -181,6 +179,8 @@ class CtaFacade:
         return strategy
 
     def _call_strategy_func(self, strategy: Any, function: Callable[..., Any], params: Any = None) -> None:
+        if not self.memory.may_call(strategy, function):
+            return
         name = strategy.strategy_name
         failed_before = name in self.failures
 

@@ -11,10 +11,10 @@ from vnpy.event import Event, EventEngine
 
 from vnpy_core.domain.errors import RiskDenied, describe
 from vnpy_core.domain.events import RiskEvent
+from vnpy_core.engine.stage import EVENT_DENIED
 from vnpy_core.engine.translate import plain
 
 EVENT_RISK_RULE = "eRiskRule"
-EVENT_DENIED = "eCoreRiskDenied"
 
 _log = structlog.get_logger(__name__)
 
@@ -37,7 +37,6 @@ class RiskFacade:
         self._engine.check_allowed = self._check_allowed
         self._engine.write_log = self._write_log
         self._event_engine.register(EVENT_RISK_RULE, self._on_rule)
-        self._event_engine.register(EVENT_DENIED, self._on_denied)
 
     def uninstall(self) -> None:
         """Give RiskEngine its own methods back."""
@@ -45,7 +44,6 @@ class RiskFacade:
             if name in vars(self._engine):
                 delattr(self._engine, name)
         self._event_engine.unregister(EVENT_RISK_RULE, self._on_rule)
-        self._event_engine.unregister(EVENT_DENIED, self._on_denied)
 
     def take_refusal(self) -> RiskDenied | None:
         """Why the last order sent from this thread was refused, once; None when it was not."""
@@ -71,16 +69,13 @@ class RiskFacade:
             reason = f"the rule raised {describe(error)}"
         name = type(rule).__name__
         self._refusal.error = RiskDenied(reason, rule=name, rule_name=rule.name, limit=_parameters(rule))
-        # A window sends from its own thread, but the sequence is counted on the event thread.
+        # Through the stage, which journals it, and the bridge, which publishes it.
         self._event_engine.put(Event(EVENT_DENIED, RiskEvent(kind="DENIED", rule=name, message=reason)))
         return False
 
     def _write_log(self, message: str) -> None:
         self._refusal.text = message
         type(self._engine).write_log(self._engine, message)
-
-    def _on_denied(self, event: Event) -> None:
-        self._publish(event.data)
 
     def _on_rule(self, event: Event) -> None:
         self._publish(RiskEvent(kind="RULE", rule=str(event.data.get("class_name", "")), data=plain(event.data)))

@@ -19,7 +19,8 @@ from vnpy_core.domain.errors import ConfigurationError, StorageFull
 from vnpy_core.gateways.paper.model import VenueOrder, VenueTrade
 
 APPLICATION_ID = 0x76706C31
-VERSION = 1
+VERSION = 2
+"""2: orders have their number; before it their ids were the venue's own count."""
 
 _SCHEMA = f"""
 create table meta (name text primary key, value text not null) without rowid;
@@ -27,7 +28,7 @@ create table orders (
     orderid text primary key, symbol text not null, exchange text not null, direction text not null,
     offset text not null, type text not null, price text not null, volume text not null, traded text not null,
     status text not null, reason text not null, reference text not null, time integer not null,
-    triggered integer not null
+    triggered integer not null, number integer not null default 0
 ) without rowid;
 create table trades (
     tradeid text primary key, orderid text not null, symbol text not null, exchange text not null,
@@ -43,6 +44,14 @@ create table trading_days (
 ) without rowid;
 pragma application_id = {APPLICATION_ID};
 pragma user_version = {VERSION};
+"""
+
+_UPGRADE = """
+begin;
+alter table orders add column number integer not null default 0;
+update orders set number = cast(orderid as integer);
+pragma user_version = 2;
+commit;
 """
 
 
@@ -102,6 +111,17 @@ class Ledger:
         except (sqlite3.DatabaseError, InvalidOperation, ValueError) as error:
             raise ConfigurationError(f"the paper ledger {self._path} is damaged: {error}; move it away") from error
 
+    def next_session(self) -> int:
+        """Count one more log-in; no number comes twice, also after a restart. Raises StorageFull."""
+        count = (
+            "insert into meta values ('sessions', '1') "
+            "on conflict (name) do update set value = cast(value as integer) + 1 returning value"
+        )
+        try:
+            return int(self._connection.execute(count).fetchall()[0][0])
+        except sqlite3.OperationalError as error:
+            raise StorageFull(f"the paper ledger {self._path} cannot be written: {error}") from error
+
     def totals(self) -> LedgerTotals:
         """Plain sums of the rows, reckoned without the venue."""
         read = self._connection.execute
@@ -122,7 +142,7 @@ class Ledger:
         read = self._connection.execute
         cash = read("select value from meta where name = 'cash'").fetchone()
         return Saved(
-            orders=[_order(row) for row in read("select * from orders order by orderid")],
+            orders=[_order(row) for row in read("select * from orders order by number")],
             trades=[_trade(row) for row in read("select * from trades order by tradeid")],
             holdings=[
                 HoldingRow(symbol, exchange, Direction(direction), Decimal(today), Decimal(yesterday), Decimal(cost))
@@ -149,7 +169,7 @@ class Ledger:
         try:
             connection.execute("begin immediate")
             connection.executemany(
-                "insert or replace into orders values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "insert or replace into orders values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 map(_order_row, orders),
             )
             connection.executemany("insert into trades values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_trade_row, trades))
@@ -183,6 +203,8 @@ class Ledger:
             raise ConfigurationError(f"{self._path} was written by a newer version (schema {version})")
         elif (damage := read("pragma quick_check(1)").fetchone()[0]) != "ok":
             raise ConfigurationError(f"the paper ledger {self._path} is damaged: {damage}; move it away")
+        elif version < VERSION:
+            self._connection.executescript(_UPGRADE)
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -201,7 +223,7 @@ def _order_row(order: VenueOrder) -> tuple[object, ...]:
     return (
         order.orderid, order.symbol, order.exchange, order.direction, order.offset, order.type, str(order.price),
         str(order.volume), str(order.traded), order.status, order.reason, order.reference, _micros(order.time),
-        order.triggered,
+        order.triggered, order.number,
     )  # fmt: skip
 
 
@@ -221,6 +243,7 @@ def _order(row: tuple[str, ...]) -> VenueOrder:
         reference=row[11],
         time=_time(int(row[12])),
         triggered=bool(row[13]),
+        number=int(row[14]),
     )
 
 

@@ -91,8 +91,16 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
     price: float
     reference: str = ""
 
+    def writable(self) -> NewOrder:
+        """Itself, but for lone surrogates, as in text cut in two, which cannot be written as UTF-8."""
+        texts = (self.symbol, self.exchange, self.reference)
+        if all(text.isascii() for text in texts):
+            return self
+        symbol, exchange, reference = (text.encode(errors="replace").decode() for text in texts)
+        return msgspec.structs.replace(self, symbol=symbol, exchange=exchange, reference=reference)
 
-class VenueOrder(msgspec.Struct, frozen=True, kw_only=True):
+
+class VenueOrder(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=True):
     """An order's state at the venue."""
 
     orderid: str
@@ -110,9 +118,11 @@ class VenueOrder(msgspec.Struct, frozen=True, kw_only=True):
     time: datetime
     triggered: bool = False
     """A stop whose price was reached; it takes what it can get from then on."""
+    number: int = 0
+    """Which of the venue's orders it is, from 1 on: times may be equal, and ids may be the client's."""
 
 
-class VenueTrade(msgspec.Struct, frozen=True, kw_only=True):
+class VenueTrade(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=True):
     """One fill at the venue."""
 
     tradeid: str
@@ -127,7 +137,7 @@ class VenueTrade(msgspec.Struct, frozen=True, kw_only=True):
     time: datetime
 
 
-class VenuePosition(msgspec.Struct, frozen=True, kw_only=True):
+class VenuePosition(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=True):
     """A holding. LONG and SHORT apart for futures, one NET with signed volume where the contract nets."""
 
     symbol: str
@@ -142,7 +152,7 @@ class VenuePosition(msgspec.Struct, frozen=True, kw_only=True):
     """Unrealised, at the last price."""
 
 
-class VenueAccount(msgspec.Struct, frozen=True, kw_only=True):
+class VenueAccount(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=True):
     """Funds: `balance` is equity (cash + unrealised), `frozen` margin held and reserved by orders."""
 
     accountid: str
@@ -160,8 +170,12 @@ class Venue(Protocol):
     Time is the feed's: `on_snapshot` moves it; between snapshots it stands still.
     """
 
-    def place(self, order: NewOrder) -> tuple[str, list[VenueEvent]]:
-        """Take an order; returns its new orderid and what happened (at least its first state, maybe REJECTED)."""
+    def place(self, order: NewOrder, orderid: str = "") -> tuple[str, list[VenueEvent]]:
+        """Take an order; returns its orderid and what happened (at least its first state, maybe REJECTED).
+
+        `orderid` is the client's own name for it, with a `-` to differ from the venue's; "" lets the venue name it.
+        One that is known already is never a second order: the answer is the known one as it stands.
+        """
         ...
 
     def cancel(self, orderid: str) -> list[VenueEvent]:

@@ -57,10 +57,9 @@ class Refused(Exception):
 class _Working:
     """An order that may still trade."""
 
-    def __init__(self, order: VenueOrder, spec: ContractSpec, number: int) -> None:
+    def __init__(self, order: VenueOrder, spec: ContractSpec) -> None:
         self.order = order
         self.spec = spec
-        self.number = number
         self.reserved_per_lot = ZERO
         """Margin and fee kept aside for each lot that would open a position."""
         self.buys = order.direction is Direction.LONG
@@ -97,8 +96,8 @@ class _Working:
         """Better price first, then earlier."""
         price = self.limit
         if price is None:
-            return Decimal("-Infinity"), self.number
-        return (-price if self.order.direction is Direction.LONG else price), self.number
+            return Decimal("-Infinity"), self.order.number
+        return (-price if self.order.direction is Direction.LONG else price), self.order.number
 
 
 class _Changes:
@@ -162,6 +161,10 @@ class PaperVenue:
         """All orders of the ledger, oldest first."""
         return list(self._orders.values())
 
+    def order(self, orderid: str) -> VenueOrder | None:
+        """One order of the ledger as it stands."""
+        return self._orders.get(orderid)
+
     def trades(self) -> list[VenueTrade]:
         """All fills of the ledger, oldest first."""
         return list(self._trades)
@@ -175,6 +178,11 @@ class PaperVenue:
         """The contract's trading day as of its last snapshot, kept across restarts."""
         return self._days.get((symbol, exchange))
 
+    def advance(self, now: datetime) -> None:
+        """Time went on without a snapshot, on a market that shows few; never back."""
+        if self._now is not None and now > self._now:
+            self._now = now
+
     def account(self) -> VenueAccount:
         """Current funds."""
         self._update_last_prices()
@@ -182,20 +190,23 @@ class PaperVenue:
         frozen = self._books.margin() + self._reserved()
         return VenueAccount(accountid=self._accountid, balance=balance, frozen=frozen, available=balance - frozen)
 
-    def place(self, order: NewOrder) -> tuple[str, list[VenueEvent]]:
+    def place(self, order: NewOrder, orderid: str = "") -> tuple[str, list[VenueEvent]]:
         """Take an order; returns its id and what happened. A refusal is an order REJECTED with its reason.
 
-        Raises StorageFull; then nothing has happened. So do the other calls.
+        `orderid` is the client's own name for it, with a `-`; for one that is known already the answer is the order
+        as it stands. Raises StorageFull; then nothing has happened. So do the other calls.
         """
-        order = _writable(order)
+        if known := self.order(orderid):
+            return orderid, [known]
+        order = order.writable()
         self._order_count += 1
-        orderid = f"{self._order_count:012d}"
+        orderid = orderid or f"{self._order_count:012d}"
         changes = _Changes()
         now = self._now or self._before_market()
         try:
             working = self._accept(order, orderid, now)
         except Refused as refusal:
-            changes.order(_refused(order, orderid, now, str(refusal)))
+            changes.order(_refused(order, orderid, self._order_count, now, str(refusal)))
         else:
             self._engage(working)
             self._note_frozen(working, changes)
@@ -205,6 +216,10 @@ class PaperVenue:
             else:
                 self._arrive(working, changes)
         return orderid, self._finish(changes)
+
+    def refusal(self, order: NewOrder, orderid: str, reason: str) -> VenueOrder:
+        """An order that was not taken at all, as its client is told of it; it is in no book."""
+        return _refused(order.writable(), orderid, 0, self._now or self._before_market(), reason)
 
     def cancel(self, orderid: str) -> list[VenueEvent]:
         """Cancel an active order, after the latency; an unknown or finished one gives no event."""
@@ -266,8 +281,9 @@ class PaperVenue:
             reason="",
             reference=order.reference,
             time=now,
+            number=self._order_count,
         )
-        working = _Working(accepted, spec, self._order_count)
+        working = _Working(accepted, spec)
         if working.closes:
             self._check_position(working)
         else:
@@ -612,7 +628,7 @@ class PaperVenue:
         self._books = Accounting(ZERO if saved.cash is None else saved.cash)
         self._orders = {order.orderid: order for order in saved.orders}
         self._trades = saved.trades
-        self._order_count = int(saved.orders[-1].orderid) if saved.orders else 0
+        self._order_count = saved.orders[-1].number if saved.orders else 0
         self._trade_count = int(saved.trades[-1].tradeid) if saved.trades else 0
         self._days = saved.trading_days
         self._live: dict[str, _Working] = {}
@@ -632,7 +648,7 @@ class PaperVenue:
 
     def _resume(self, order: VenueOrder) -> None:
         spec = self._known(order.symbol, order.exchange)
-        working = _Working(order, spec, int(order.orderid))
+        working = _Working(order, spec)
         if not working.closes:
             working.reserved_per_lot = self._reserve_per_lot(order, spec)
         self._engage(working)
@@ -679,15 +695,6 @@ def _is_refusal(event: VenueEvent) -> bool:
     return isinstance(event, VenueOrder) and event.status is Status.REJECTED
 
 
-def _writable(order: NewOrder) -> NewOrder:
-    """A lone surrogate, as in text cut in two, cannot be written as UTF-8."""
-    texts = (order.symbol, order.exchange, order.reference)
-    if all(text.isascii() for text in texts):
-        return order
-    symbol, exchange, reference = (text.encode(errors="replace").decode() for text in texts)
-    return msgspec.structs.replace(order, symbol=symbol, exchange=exchange, reference=reference)
-
-
 def _check_offset(order: NewOrder, spec: ContractSpec) -> None:
     if order.direction is Direction.NET:
         raise Refused("an order is LONG or SHORT")
@@ -695,7 +702,7 @@ def _check_offset(order: NewOrder, spec: ContractSpec) -> None:
         raise Refused("this contract has long and short positions: the offset must be OPEN or one of the CLOSEs")
 
 
-def _refused(order: NewOrder, orderid: str, now: datetime, reason: str) -> VenueOrder:
+def _refused(order: NewOrder, orderid: str, number: int, now: datetime, reason: str) -> VenueOrder:
     return VenueOrder(
         orderid=orderid,
         symbol=order.symbol,
@@ -710,6 +717,7 @@ def _refused(order: NewOrder, orderid: str, now: datetime, reason: str) -> Venue
         reason=reason,
         reference=order.reference,
         time=now,
+        number=number,
     )
 
 

@@ -1,0 +1,471 @@
+"""After each connect: what the venue shows is compared with our books, and only then may orders pass.
+
+A start after a clean stop, a start after a crash and a reconnect are the same path. What the venue shows comes as
+ordinary events through the stage, which knows what is new; here the rest is found: what is missing on one side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from decimal import Decimal
+from itertools import groupby
+from typing import Any
+
+import msgspec
+import structlog
+
+from vnpy_core.bus import records
+from vnpy_core.bus.message import Message
+from vnpy_core.domain.books import ALL_SYMBOLS, Books, content_of
+from vnpy_core.domain.enums import Direction, IntentState, ReconciliationState, Status
+from vnpy_core.domain.errors import Conflict, NotFound
+from vnpy_core.domain.events import Account, IntentOutcome, Order, OrderIntent, Position, PositionBase
+from vnpy_core.domain.reconciliation import Difference, DifferenceKind, Reconciliation, UnknownIntent
+from vnpy_core.engine.sequencer import Shown
+from vnpy_core.engine.stage import Stage
+from vnpy_core.kit.tasks import in_own_thread
+from vnpy_core.ports.clock import Clock
+
+SETTLE_LIMIT_S = 60.0
+POSITION_TRIES = 10
+POSITION_PAUSE_S = 0.2
+
+_OPEN = (ReconciliationState.RECONCILED, ReconciliationState.ACCEPTED)
+_log = structlog.get_logger(__name__)
+
+
+class Capabilities(msgspec.Struct, frozen=True):
+    """What a gateway declares. What it does not is taken as no."""
+
+    can_query_orders: bool = False
+    """A connect shows every order that is active or of today."""
+    can_query_trades: bool = False
+    ids_unique_across_restart: bool = False
+
+    @classmethod
+    def of(cls, gateway: Any, configured: Mapping[Any, bool]) -> Capabilities:
+        """The gateway's own `capabilities`, and over them those of the configuration."""
+        declared = {**dict(getattr(gateway, "capabilities", {})), **configured}
+        return cls(**{name: bool(declared.get(name, False)) for name in cls.__struct_fields__})
+
+
+class Recovery:
+    """Loop thread only, but for `reason`."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        clock: Clock,
+        *,
+        settle: Callable[[], Awaitable[None]],
+        end_order: Callable[[Order, str], None],
+        silence_s: float = 5.0,
+    ) -> None:
+        """A gateway that does not say when it has shown all counts as done after `silence_s` without news.
+
+        `settle` returns when all that was forwarded is handled and published; `end_order(order, reason)` tells
+        VnPy's handlers that an order ended of which its venue knows nothing any more.
+        """
+        self._stage = stage
+        self._clock = clock
+        self._settle = settle
+        self._end_order = end_order
+        self._silence_s = silence_s
+        self._reports: dict[str, Reconciliation] = {}
+        self._positions: dict[str, dict[str, Position]] = {}
+        self._has_account: set[str] = set()
+        self._outcomes: dict[str, list[IntentOutcome]] = {}
+
+    # --- asking ---
+
+    def reason(self, gateway_name: str) -> str:
+        """Why a gateway may not be traded through yet; empty where it may. Any thread."""
+        report = self._reports.get(gateway_name)
+        if report is None or report.state in _OPEN:
+            return ""
+        count = sum(not difference.resolved for difference in report.differences)
+        waits = f"{count} differences wait for a decision" if count else "its venue was not compared with our books yet"
+        return f"gateway {gateway_name} is not reconciled ({report.state}): {waits}"
+
+    def all(self) -> list[Reconciliation]:
+        """The last report of each gateway, by name."""
+        return [self._reports[name] for name in sorted(self._reports)]
+
+    def report(self, gateway_name: str) -> Reconciliation:
+        """Raises NotFound."""
+        if gateway_name not in self._reports:
+            raise NotFound(f"there is no gateway {gateway_name}")
+        return self._reports[gateway_name]
+
+    # --- the path after a connect ---
+
+    def expect(self, gateway_name: str) -> None:
+        """Nothing passes this gateway before it is reconciled: it is new, or its connection was lost."""
+        self._reports[gateway_name] = Reconciliation(
+            gateway_name=gateway_name, state=ReconciliationState.PENDING, unknown_intents=self._unknown(gateway_name)
+        )
+
+    def begin(self, gateway_name: str) -> None:
+        """What the gateway sends from now on is what its venue shows. Before its connect."""
+        self._positions[gateway_name] = {}
+        self._has_account.discard(gateway_name)
+        self._stage.begin_showing(gateway_name)
+        self._reports[gateway_name] = Reconciliation(
+            gateway_name=gateway_name,
+            state=ReconciliationState.RUNNING,
+            started_at=self._clock.now(),
+            unknown_intents=self._unknown(gateway_name),
+        )
+
+    def take(self, message: Message) -> None:
+        """A bus subscriber for positions and accounts."""
+        event = message.data
+        if isinstance(event, Position):
+            self._positions.setdefault(event.gateway_name, {})[event.vt_positionid] = event
+        elif isinstance(event, Account):
+            self._has_account.add(event.gateway_name)
+
+    async def finish(self, gateway_name: str, gateway: Any, capabilities: Capabilities, *, shown_all: bool) -> bool:
+        """Wait until the venue has shown all, compare, report; True where orders may pass now.
+
+        `shown_all`: the gateway has said so itself, else silence says it.
+        """
+        if not shown_all:
+            await self._wait_for_silence(gateway_name)
+        outcomes = self._stage.end_showing(
+            gateway_name, lambda orders, intents: self._match(orders, intents, capabilities)
+        )
+        await asyncio.wrap_future(self._stage.barrier())
+        await self._settle()
+        positions = await self._compare_positions(gateway_name, gateway)
+        shown = self._stage.close_showing(gateway_name)
+        if shown is None:
+            return not self.reason(gateway_name)
+        found = [*_from_outcomes(outcomes), *_from_shown(shown)]
+        found += await self._gone(gateway_name, shown, capabilities)
+        unknown = self._unknown(gateway_name)
+        found += [_unknown_difference(intent) for intent in unknown]
+        self._conclude(gateway_name, shown, [*found, *positions], unknown)
+        return not self.reason(gateway_name)
+
+    def abandon(self, gateway_name: str) -> None:
+        """The connect failed or was overtaken: what waited goes on, and the gateway stays closed for orders."""
+        self._stage.end_showing(gateway_name, lambda orders, intents: [])
+        self._stage.close_showing(gateway_name)
+        self.expect(gateway_name)
+
+    async def accept(self, gateway_name: str, *, reason: str, by: str) -> Reconciliation:
+        """Let orders pass although venue and books differ. Raises NotFound, Conflict, StorageFull, JournalFailed."""
+        report = self.report(gateway_name)
+        if report.state is not ReconciliationState.DIFFERENT:
+            raise Conflict(f"gateway {gateway_name} is {report.state}: there is nothing to accept")
+        for difference in report.differences:
+            if not difference.resolved:
+                await self._accept_one(gateway_name, difference, reason, by)
+        accepted = msgspec.structs.replace(
+            report, state=ReconciliationState.ACCEPTED, accepted_by=by, accepted_reason=reason
+        )
+        self._reports[gateway_name] = accepted
+        return accepted
+
+    async def resolve(
+        self, client_order_id: str, state: IntentState, *, vt_orderid: str, evidence: str, by: str
+    ) -> IntentOutcome:
+        """An admin says what became of an intent. Raises NotFound, Conflict, StorageFull, JournalFailed."""
+        intent = self._stage.inspect(lambda books: _open_intent(books, client_order_id))
+        if state is IntentState.BOUND:
+            self._stage.inspect(lambda books: _require_free_order(books, vt_orderid, intent))
+        outcome = IntentOutcome(
+            client_order_id=client_order_id,
+            gateway_name=intent.gateway_name,
+            state=state,
+            vt_orderid=vt_orderid if state is IntentState.BOUND else "",
+            evidence=evidence,
+            by=by,
+            at=self._clock.now(),
+        )
+        await asyncio.wrap_future(self._stage.settle_intent(outcome))
+        self._forget_unknown(intent, outcome)
+        return outcome
+
+    # --- inside ---
+
+    async def _wait_for_silence(self, gateway_name: str) -> None:
+        limit = self._clock.monotonic() + SETTLE_LIMIT_S
+        while self._clock.monotonic() < limit:
+            shown = self._stage.sequencer.shown.get(gateway_name)
+            if shown is None or self._clock.monotonic() - shown.last_news > self._silence_s:
+                return
+            await asyncio.sleep(self._silence_s / 10)
+
+    def _match(
+        self, orders: list[Order], intents: list[OrderIntent], capabilities: Capabilities
+    ) -> list[IntentOutcome]:
+        """Which orders that nothing names are which open intents, by content; only where there is no doubt."""
+        outcomes: list[IntentOutcome] = []
+        for content, group in groupby(sorted(intents, key=_content_key), key=content_of):
+            alike = sorted(group, key=lambda intent: intent.created_at)
+            found = [order for order in orders if content_of(order) == content]
+            outcomes += self._match_alike(alike, found, capabilities)
+        return outcomes
+
+    def _match_alike(
+        self, intents: list[OrderIntent], orders: list[Order], capabilities: Capabilities
+    ) -> Iterable[IntentOutcome]:
+        interchangeable = len({intent.strategy_name for intent in intents}) == 1
+        if len(orders) > len(intents) or (
+            len(orders) != len(intents) and not (interchangeable and capabilities.can_query_orders)
+        ):
+            return
+        if orders and len(intents) > 1 and not interchangeable:
+            return
+        for intent, order in zip(intents, orders, strict=False):
+            evidence = f"the venue shows {len(orders)} order(s) of this content that nothing names"
+            yield self._outcome(intent, IntentState.BOUND, order.vt_orderid, evidence)
+        if capabilities.can_query_orders:
+            for intent in intents[len(orders) :]:
+                yield self._outcome(intent, IntentState.NOT_SENT, "", "not among the orders that the venue lists")
+
+    def _outcome(self, intent: OrderIntent, state: IntentState, vt_orderid: str, evidence: str) -> IntentOutcome:
+        return IntentOutcome(
+            client_order_id=intent.client_order_id,
+            gateway_name=intent.gateway_name,
+            state=state,
+            vt_orderid=vt_orderid,
+            evidence=evidence,
+            at=self._clock.now(),
+        )
+
+    async def _gone(self, gateway_name: str, shown: Shown, capabilities: Capabilities) -> list[Difference]:
+        active = self._stage.inspect(lambda books: list(books.active_orders(gateway_name)))
+        gone = [(uid, order) for uid, order in active if uid not in shown.orders]
+        if capabilities.can_query_orders and gone:
+            for _, order in gone:
+                self._end_order(order, "not among the orders that the venue lists")
+            await asyncio.wrap_future(self._stage.barrier())
+            await self._settle()
+        found = [_gone_difference(order, resolved=capabilities.can_query_orders) for _, order in gone]
+        if capabilities.can_query_trades:
+            found += self._stage.inspect(lambda books: _gone_trades(books, shown))
+        return found
+
+    async def _compare_positions(self, gateway_name: str, gateway: Any) -> list[Difference]:
+        """The venue's positions against base plus fills; asked again while a fill may be on its way."""
+        if gateway_name not in self._has_account and not self._positions.get(gateway_name):
+            return []
+        for attempt in range(POSITION_TRIES):
+            expected = self._stage.inspect(lambda books: _nets(books, gateway_name))
+            venue = self._venue_nets(gateway_name)
+            differing = {
+                s: (venue.get(s, Decimal(0)), net) for s, net in expected.items() if venue.get(s, Decimal(0)) != net
+            }
+            if not differing:
+                break
+            if attempt < POSITION_TRIES - 1:
+                await in_own_thread(gateway.query_position)
+                await asyncio.sleep(POSITION_PAUSE_S)
+                await self._settle()
+        bases = [self._base(gateway_name, s, volume) for s, volume in venue.items() if s not in expected]
+        if self._stage.inspect(lambda books: (gateway_name, ALL_SYMBOLS) not in books.bases):
+            self._record_base(gateway_name, ALL_SYMBOLS, Decimal(0), "the first look at this gateway")
+        return [*bases, *(_position_difference(s, *pair) for s, pair in differing.items())]
+
+    def _venue_nets(self, gateway_name: str) -> dict[str, Decimal]:
+        nets: dict[str, Decimal] = {}
+        for position in self._positions.get(gateway_name, {}).values():
+            volume = Decimal(repr(float(position.volume)))
+            sign = -1 if position.direction is Direction.SHORT else 1
+            nets[position.vt_symbol] = nets.get(position.vt_symbol, Decimal(0)) + sign * volume
+        return nets
+
+    def _base(self, gateway_name: str, vt_symbol: str, volume: Decimal) -> Difference:
+        self._record_base(gateway_name, vt_symbol, volume, "the first look at this position")
+        return Difference(
+            kind=DifferenceKind.POSITION_BASE,
+            key=vt_symbol,
+            venue=str(volume),
+            books="",
+            resolved=True,
+            resolution="our books begin with the venue's position",
+            evidence="no fill or base of this contract is known",
+        )
+
+    def _record_base(self, gateway_name: str, vt_symbol: str, volume: Decimal, reason: str, by: str = "") -> Any:
+        base = PositionBase(
+            gateway_name=gateway_name,
+            vt_symbol=vt_symbol,
+            volume=float(volume),
+            reason=reason,
+            by=by,
+            at=self._clock.now(),
+        )
+        return self._stage.record(records.POSITION_BASE, f"{gateway_name}.{vt_symbol}", base)
+
+    async def _accept_one(self, gateway_name: str, difference: Difference, reason: str, by: str) -> None:
+        if difference.kind is DifferenceKind.POSITION:
+            volume = self._venue_nets(gateway_name).get(difference.key, Decimal(0))
+            await asyncio.wrap_future(self._record_base(gateway_name, difference.key, volume, reason, by))
+        elif difference.kind is DifferenceKind.ORDER_GONE:
+            order = self._stage.inspect(lambda books: books.order(books.uid(difference.key) or ""))
+            if order is not None and order.is_active:
+                self._end_order(order, f"accepted as gone by {by}: {reason}")
+                await asyncio.wrap_future(self._stage.barrier())
+
+    def _unknown(self, gateway_name: str) -> list[UnknownIntent]:
+        orphans = self._stage.inspect(lambda books: self._stage.sequencer.open_orphans(gateway_name))
+        return [
+            UnknownIntent(intent=intent, evidence="journaled before a send of which no answer is known")
+            for intent in orphans
+        ]
+
+    def _conclude(
+        self, gateway_name: str, shown: Shown, differences: list[Difference], unknown: list[UnknownIntent]
+    ) -> None:
+        open_ones = [difference for difference in differences if not difference.resolved]
+        state = ReconciliationState.DIFFERENT if open_ones else ReconciliationState.RECONCILED
+        self._reports[gateway_name] = Reconciliation(
+            gateway_name=gateway_name,
+            state=state,
+            started_at=shown.started_at,
+            finished_at=self._clock.now(),
+            orders_seen=len(shown.orders),
+            trades_seen=len(shown.trades),
+            differences=differences,
+            unknown_intents=unknown,
+        )
+        write = _log.error if open_ones else _log.info
+        write(
+            "a gateway was reconciled" if not open_ones else "a gateway differs from our books; no order passes",
+            gateway_name=gateway_name,
+            differences=[f"{d.kind} {d.key}" for d in (open_ones or differences)[:20]],
+        )
+
+    def _forget_unknown(self, intent: OrderIntent, outcome: IntentOutcome) -> None:
+        report = self._reports.get(intent.gateway_name)
+        if report is None:
+            return
+        differences = [_resolved_by(d, outcome) if d.key == outcome.client_order_id else d for d in report.differences]
+        left = [u for u in report.unknown_intents if u.intent.client_order_id != outcome.client_order_id]
+        state = report.state
+        if state is ReconciliationState.DIFFERENT and all(d.resolved for d in differences):
+            state = ReconciliationState.RECONCILED
+        self._reports[intent.gateway_name] = msgspec.structs.replace(
+            report, state=state, differences=differences, unknown_intents=left
+        )
+
+
+def _content_key(intent: OrderIntent) -> tuple[str, ...]:
+    return tuple(map(repr, content_of(intent)))
+
+
+def _open_intent(books: Books, client_order_id: str) -> OrderIntent:
+    record = books.intents.get(client_order_id)
+    if record is None or not isinstance(record.intent, OrderIntent):
+        raise NotFound(f"there is no intent {client_order_id}")
+    if not record.is_open:
+        assert record.outcome is not None
+        raise Conflict(f"the outcome of intent {client_order_id} is known: {record.outcome.state}")
+    return record.intent
+
+
+def _require_free_order(books: Books, vt_orderid: str, intent: OrderIntent) -> None:
+    order = books.order(books.uid(vt_orderid) or "")
+    if order is None or order.gateway_name != intent.gateway_name:
+        raise NotFound(f"gateway {intent.gateway_name} has no order {vt_orderid}")
+    if order.client_order_id:
+        raise Conflict(f"order {vt_orderid} is intent {order.client_order_id} already")
+
+
+def _nets(books: Books, gateway_name: str) -> dict[str, Decimal]:
+    nets = {symbol: books.net(gateway_name, symbol) for symbol in books.symbols(gateway_name)}
+    return {symbol: net for symbol, net in nets.items() if net is not None}
+
+
+def _from_outcomes(outcomes: list[IntentOutcome]) -> Iterable[Difference]:
+    for outcome in outcomes:
+        bound = outcome.state is IntentState.BOUND
+        yield Difference(
+            kind=DifferenceKind.INTENT_BOUND if bound else DifferenceKind.INTENT_NOT_SENT,
+            key=outcome.client_order_id,
+            venue=outcome.vt_orderid,
+            books="no outcome",
+            resolved=True,
+            resolution=str(outcome.state),
+            evidence=outcome.evidence,
+        )
+
+
+def _from_shown(shown: Shown) -> Iterable[Difference]:
+    for order in shown.foreign.values():
+        yield _difference(DifferenceKind.FOREIGN_ORDER, order.vt_orderid, _words(order), "", "taken into our books")
+    for known, order in shown.moved.values():
+        if _words(known) != _words(order):
+            yield _difference(DifferenceKind.ORDER_MOVED, order.vt_orderid, _words(order), _words(known), "taken over")
+    for known, order in shown.behind.values():
+        yield _difference(DifferenceKind.ORDER_BEHIND, order.vt_orderid, _words(order), _words(known), "")
+    for trade in shown.missed.values():
+        what = f"{trade.volume:g} @ {trade.price:g}"
+        yield _difference(DifferenceKind.MISSED_TRADE, trade.vt_tradeid, what, "", "taken into our books")
+
+
+def _gone_difference(order: Order, *, resolved: bool) -> Difference:
+    return msgspec.structs.replace(
+        _difference(
+            DifferenceKind.ORDER_GONE, order.vt_orderid, "", _words(order), "counts as cancelled" if resolved else ""
+        ),
+        evidence="the gateway lists every order" if resolved else "the gateway does not say that it lists every order",
+    )
+
+
+def _gone_trades(books: Books, shown: Shown) -> list[Difference]:
+    """Fills of orders that the venue shows, without the fills."""
+    venue_ids = {order.vt_orderid for order in shown.orders.values()}
+    found = []
+    for key, kept in books.trades.items():
+        trade: Any = kept.event
+        if trade.vt_orderid in venue_ids and key not in shown.trades and books.uid(trade.vt_orderid) in shown.orders:
+            found.append(
+                _difference(DifferenceKind.TRADE_GONE, trade.vt_tradeid, "", f"{trade.volume:g} @ {trade.price:g}", "")
+            )
+    return found
+
+
+def _unknown_difference(unknown: UnknownIntent) -> Difference:
+    intent = unknown.intent
+    what = f"{intent.direction} {intent.volume:g} {intent.vt_symbol} @ {intent.price:g}"
+    return msgspec.structs.replace(
+        _difference(DifferenceKind.INTENT_UNKNOWN, intent.client_order_id, "", what, ""), evidence=unknown.evidence
+    )
+
+
+def _position_difference(vt_symbol: str, venue: Decimal, books: Decimal) -> Difference:
+    return _difference(DifferenceKind.POSITION, vt_symbol, str(venue), str(books), "")
+
+
+def _resolved_by(difference: Difference, outcome: IntentOutcome) -> Difference:
+    return msgspec.structs.replace(
+        difference,
+        resolved=True,
+        venue=outcome.vt_orderid,
+        resolution=f"{outcome.state} by {outcome.by}",
+        evidence=outcome.evidence,
+    )
+
+
+def _difference(kind: DifferenceKind, key: str, venue: str, books: str, resolution: str) -> Difference:
+    return Difference(
+        kind=kind,
+        key=key,
+        venue=venue,
+        books=books,
+        resolved=bool(resolution),
+        resolution=resolution,
+        evidence="shown by the venue after the connect",
+    )
+
+
+def _words(order: Order) -> str:
+    return (
+        f"{order.status} {order.traded:g}/{order.volume:g}" if order.status is not Status.SUBMITTING else "SUBMITTING"
+    )
