@@ -3,9 +3,9 @@
 import threading
 from datetime import UTC, datetime
 
-from vnpy.trader.constant import Exchange, Product, Status
+from vnpy.trader.constant import Direction, Exchange, Product, Status
 from vnpy.trader.gateway import BaseGateway
-from vnpy.trader.object import AccountData, ContractData, TickData
+from vnpy.trader.object import AccountData, ContractData, PositionData, TickData
 
 from vnpy_core.domain.errors import StorageFull
 
@@ -160,3 +160,22 @@ class SlowGateway(PlainGateway):
         if req.symbol == "rb2701":
             raise OSError("no such channel")
         super().subscribe(req)
+
+
+class HoldingGateway(PlainGateway):
+    """Shows its positions at each connect; they are the class's, so they outlive a gateway as a venue's do."""
+
+    holdings: dict[str, float] = {}
+
+    def connect(self, setting):
+        super().connect(setting)
+        self.query_position()
+
+    def query_position(self):
+        for symbol, volume in self.holdings.items():
+            self.on_position(
+                PositionData(
+                    gateway_name=self.gateway_name, symbol=symbol, exchange=Exchange.SHFE, direction=Direction.LONG,
+                    volume=volume,
+                )
+            )  # fmt: skip

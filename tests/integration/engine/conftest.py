@@ -22,17 +22,17 @@ def run_host(vnpy_home, tmp_path):
         path.unlink()
 
     @asynccontextmanager
-    async def run(*, main_engine=None, engine=None, **settings):
+    async def run(*, main_engine=None, engine=None, data=tmp_path, **settings):
         bus, view, clock = Bus(), ReadView(), SystemClock()
         journal = SqliteJournal(
-            tmp_path / "journal.sqlite",
+            data / "journal.sqlite",
             settings=JournalSettings(durability="process"),
             boot_id="boot",
             run_id=str(next(runs)),
             new_epoch=lambda: "e1",
         )
         host = EngineHost(
-            HostSettings(data=tmp_path, engine=EngineSettings(**{"settle_s": 0.05, **(engine or {})}), **settings),
+            HostSettings(data=data, engine=EngineSettings(**{"settle_s": 0.05, **(engine or {})}), **settings),
             bus=bus, view=view, clock=clock, flow=CreditFlow(), journal=journal, new_id=sortable_ids(clock),
             main_engine=main_engine,
         )  # fmt: skip

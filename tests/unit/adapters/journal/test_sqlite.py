@@ -287,6 +287,8 @@ def test_rows_older_than_the_retention_that_the_store_has_can_go_at_the_end_of_a
     assert journal.cuttable(2, now) == 0
     assert journal.cuttable(0, now) == 0
     assert journal.cuttable(9, DAY) == 0
+    assert journal.cuttable(9, DAY + 9_000_000) == 6  # row 9 is not older than a day yet
+    assert journal.cuttable(9, DAY + 9_000_001) == 9
     assert journal.cuttable(99, 2 * DAY) == 9
 
 
@@ -336,6 +338,17 @@ def test_a_cut_that_fails_changes_nothing(flaky, rows, path):
         flaky.cut(3, 3)
     assert (flaky.read(0, 10), flaky.state().first_seq, flaky.replay_from()) == (rows(1, 3), 1, 0)
     flaky.cut(3, 3)
+    assert verify(path).problems == []
+
+
+def test_a_cut_that_failed_but_was_done_is_noticed(flaky, rows, path):
+    flaky.append(rows(1, 3))
+    flaky.append(rows(4, 3))
+    flaky._writer.fault = ("commit", True, sqlite3.SQLITE_IOERR, 1)
+    with pytest.raises(JournalFailed):
+        flaky.cut(3, 5)
+    assert flaky.cuttable(6, 99 * DAY) == 6
+    assert (flaky.state().first_seq, flaky.replay_from()) == (4, 5)
     assert verify(path).problems == []
 
 

@@ -129,9 +129,11 @@ class SqliteJournal:
         return self._replay_from
 
     def cuttable(self, drained: int, now_us: int) -> int:
-        """See the port. About 50,000 rows at most, so that no commit waits long: cut and ask again for more."""
+        """See the port. About 20,000 rows at most, so that no commit waits long: cut and ask again for more."""
         with self._errors_named():
-            after = self._anchor.seq
+            meta = self._read_meta()  # a cut that failed may have been done all the same
+            self._anchor, self._replay_from = meta.anchor, meta.replay_from
+            after = meta.anchor.seq
             through = min(drained, self._head.seq, self._commit_end_from(after + _CUT_ROWS))
             if self._size < _CUT_AT * self._settings.max_mb * _MB:
                 oldest = now_us - int(self._settings.retain_days * _DAY_US)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sqlalchemy import URL
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 
 from vnpy_core.domain.errors import ConfigurationError, CoreError, StoreUnavailable
 
@@ -24,6 +24,8 @@ def is_bad_value(error: BaseException) -> bool:
     """Whether the database, or its driver, will never take one of the values."""
     if isinstance(error, (DataError, IntegrityError, OverflowError, UnicodeError)):
         return True
+    if isinstance(error, StatementError) and not isinstance(error, DBAPIError):
+        return True  # one of our column types could not convert it
     return any(
         _mysql_code(cause) in _WRONG_VALUE
         or _sqlstate(cause).startswith(_WRONG_VALUE_CLASSES)
