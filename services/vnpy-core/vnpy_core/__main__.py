@@ -19,7 +19,7 @@ import typer
 from vnpy_core import __version__
 from vnpy_core.cli.journal import app as journal_app
 from vnpy_core.cli.venue import venue
-from vnpy_core.domain.errors import ConfigurationError
+from vnpy_core.domain.errors import ConfigurationError, JournalFailed, StorageFull
 from vnpy_core.kit.archive import ArchiveError, back_up
 from vnpy_core.kit.archive import restore as restore_archive
 from vnpy_core.kit.files import write_atomic
@@ -197,7 +197,7 @@ def _refusals() -> Iterator[None]:
     """What the operator can mend is told in words, without a traceback."""
     try:
         yield
-    except (ConfigurationError, ArchiveError, FolderInUse) as error:
+    except (ConfigurationError, StorageFull, JournalFailed, ArchiveError, FolderInUse) as error:
         typer.echo(f"vnpy-core: {error}", err=True)
         raise typer.Exit(1) from None
     except BrokenPipeError:
