@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from alembic.migration import MigrationContext
 from pydantic import SecretStr
 from sqlalchemy import Connection, text
 
-from testkit.databases import Database
+from testkit.databases import SERVED, Database
 from testkit.journal_rows import EPOCH, at, contract, intent, order, order_row, row, trade, trade_row
 from testkit.servers import Server
 from vnpy_core.adapters.store import writing
@@ -50,6 +51,8 @@ from vnpy_core.ports.journal import Row
 from vnpy_core.ports.store import OrderQuery, TradeQuery, Watermark
 
 FIRST = (0, "")
+served = pytest.mark.parametrize("database", SERVED, indirect=True)
+"""Not on SQLite: it has no server, no decimals, and takes texts of any length and numbers of any size."""
 
 
 async def all_orders(store: SqlStore) -> list[Order]:
@@ -293,11 +296,10 @@ class TestEveryKind:
         found = await database.rows("select strategy_name, parameters, variables from strategies")
         assert found == [("趋势", '{"n":[1,2]}', '{"pos":2}')]
 
+    @served
     async def test_a_contract_that_the_database_refuses_keeps_no_other_out(
         self, database: Database, store: SqlStore
     ) -> None:
-        if database.kind == "sqlite":
-            pytest.skip("SQLite takes texts of any length")
         await store.save_contracts([contract(1), contract(2, exchange="X" * 100), contract(3)])
         found = await database.rows("select vt_symbol from contracts order by vt_symbol")
         assert found == [("rb1.SHFE",), ("rb3.SHFE",)]
@@ -324,9 +326,8 @@ class TestExactness:
         assert stored == [Decimal(repr(value)) for value in self.VALUES]
         assert [each.price for each in await all_orders(store)] == list(self.VALUES)
 
+    @served
     async def test_exact_sums_can_be_made_in_the_database(self, database: Database, store: SqlStore) -> None:
-        if database.kind == "sqlite":
-            pytest.skip("SQLite has no decimals")
         await store.write([trade_row(seq, str(seq), volume=0.1) for seq in range(1, 11)])
         assert await numbers(database, "select sum(volume) from trades") == [(Decimal(1),)]
 
@@ -442,17 +443,15 @@ class TestPoison:
         assert letter.payload == rows[26].payload.decode()
         assert letter.reason
 
+    @served
     async def test_a_text_that_is_too_long_is_refused_and_not_cut(self, database: Database, store: SqlStore) -> None:
-        if database.kind == "sqlite":
-            pytest.skip("SQLite takes texts of any length")
         rows = [order_row(1), order_row(2, "2", vt_symbol="x" * 200), order_row(3, "3")]
         with pytest.raises(PoisonRow) as caught:
             await store.write(rows)
         assert caught.value.seq == 2
 
+    @served
     async def test_a_number_out_of_range_is_refused_and_not_bent(self, database: Database, store: SqlStore) -> None:
-        if database.kind == "sqlite":
-            pytest.skip("SQLite takes any number as text")
         with pytest.raises(PoisonRow) as caught:
             await store.write([order_row(1), order_row(2, "2", price=1e30)])
         assert caught.value.seq == 2
@@ -623,6 +622,7 @@ class TestFaults:
         await store.write([order_row(2, "2"), trade_row(3)])
         assert await store.watermark() == Watermark(EPOCH, 3)
 
+    @served
     async def test_a_stopped_server_is_told_and_found_again(self, server: Server, store: SqlStore) -> None:
         await store.write([order_row(1)])
         server.stop()
@@ -635,6 +635,7 @@ class TestFaults:
         await store.write([order_row(2)])
         assert await store.watermark() == Watermark(EPOCH, 2)
 
+    @served
     async def test_a_killed_server_loses_no_row_that_was_written(self, server: Server, store: SqlStore) -> None:
         await store.write([order_row(seq, str(seq)) for seq in range(1, 101)])
         server.kill()
@@ -644,6 +645,7 @@ class TestFaults:
         assert await store.watermark() == Watermark(EPOCH, 100)
         assert len(await all_orders(store)) == 100
 
+    @served
     async def test_a_server_that_hangs_is_told_in_time_and_found_again(
         self, database: Database, server: Server
     ) -> None:
@@ -668,6 +670,7 @@ class TestFaults:
         assert await store.watermark() == Watermark(EPOCH, 2)
         assert await all_orders(store) == [order(2)]
 
+    @served
     async def test_a_store_can_be_closed_while_its_server_hangs(self, database: Database, server: Server) -> None:
         store = database.store(timeout_s=1.0)
         await store.open()
@@ -676,6 +679,7 @@ class TestFaults:
         await store.close()
         assert time.monotonic() - started < 5
 
+    @served
     async def test_a_server_that_is_away_at_the_start_can_be_opened_later(
         self, database: Database, server: Server
     ) -> None:
@@ -711,6 +715,7 @@ class TestFaults:
         await other.write([order_row(2)])
         assert await store.watermark() == Watermark(EPOCH, 2)
 
+    @served
     async def test_a_wrong_password_or_database_is_the_operators_to_mend(
         self, database: Database, server: Server
     ) -> None:
@@ -728,51 +733,53 @@ class TestFaults:
 
 
 class TestMigrations:
-    async def test_what_is_to_do_is_told_and_done_once(self, database: Database) -> None:
-        store = database.store()
+    async def test_what_is_to_do_is_told_and_done_once(self, empty: Database) -> None:
+        store = empty.store()
         assert [step.revision for step in await store.pending()] == ["0001"]
         await store.open()
         assert await store.pending() == []
         await store.write([order_row(1)])
-        again = database.store()
+        again = empty.store()
         await again.open()
         assert await again.watermark() == Watermark(EPOCH, 1)
 
-    async def test_the_migrations_make_the_tables_that_the_code_knows(
-        self, database: Database, store: SqlStore
-    ) -> None:
-        assert await differences(database) == []
+    async def test_the_migrations_make_the_tables_that_the_code_knows(self, empty: Database) -> None:
+        await empty.store().open()
+        assert await differences(empty) == []
 
-    async def test_a_newer_schema_is_refused(self, database: Database, store: SqlStore) -> None:
-        await database.execute("update alembic_version set version_num = '9999'")
-        newer = database.store()
+    async def test_a_newer_schema_is_refused(self, empty: Database) -> None:
+        await empty.store().open()
+        await empty.execute("update alembic_version set version_num = '9999'")
+        newer = empty.store()
         with pytest.raises(ConfigurationError, match="newer"):
             await newer.open()
         with pytest.raises(ConfigurationError, match="newer"):
             await newer.pending()
 
-    async def test_a_migration_that_was_cut_short_is_finished(self, database: Database, store: SqlStore) -> None:
+    async def test_a_migration_that_was_cut_short_is_finished(self, empty: Database) -> None:
+        store = empty.store()
+        await store.open()
         await store.write([order_row(1)])
-        on = " on trades" if database.kind == "mysql" else ""
-        await database.execute(
+        on = " on trades" if empty.kind == "mysql" else ""
+        await empty.execute(
             "delete from alembic_version",
             "drop table halts",
             "drop table watermark",
             f"drop index ix_trades_vt_symbol_seq_vt_tradeid{on}",
         )
-        again = database.store()
+        again = empty.store()
         await again.open()
-        assert await differences(database) == []
+        assert await differences(empty) == []
         assert await all_orders(again) == [order(1)]
 
-    async def test_somebody_elses_tables_are_left_alone(self, database: Database) -> None:
-        if database.kind == "sqlite":
-            Path(store_url(database.settings(), Path()).database or "").parent.mkdir(parents=True)
-        await database.execute("create table orders (id integer primary key, customer varchar(10))")
+    async def test_somebody_elses_tables_are_left_alone(self, empty: Database) -> None:
+        if empty.kind == "sqlite":
+            Path(store_url(empty.settings(), Path()).database or "").parent.mkdir(parents=True)
+        await empty.execute("create table orders (id integer primary key, customer varchar(10))")
         with pytest.raises(ConfigurationError, match="orders"):
-            await database.store().open()
+            await empty.store().open()
 
-    async def test_several_processes_may_migrate_at_the_same_time(self, database: Database) -> None:
+    async def test_several_processes_may_migrate_at_the_same_time(self, empty: Database) -> None:
         program = (
             "import asyncio, sys; from pathlib import Path; from pydantic import SecretStr\n"
             "from vnpy_core.adapters.store.settings import StoreSettings\n"
@@ -785,14 +792,11 @@ class TestMigrations:
             "    await store.open(); await store.close()\n"
             "asyncio.run(main())\n"
         )
-        migrators = [
-            subprocess.Popen([sys.executable, "-c", program, database.url], stderr=subprocess.PIPE, text=True)
-            for _ in range(3)
-        ]
-        for migrator in migrators:
-            _, errors = await asyncio.to_thread(migrator.communicate, timeout=60)
-            assert migrator.returncode == 0, errors
-        assert await differences(database) == []
+        command = [sys.executable, "-c", program, empty.url]
+        run = functools.partial(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
+        for done in await asyncio.gather(*(asyncio.to_thread(run) for _ in range(3))):
+            assert done.returncode == 0, done.stderr
+        assert await differences(empty) == []
 
 
 async def differences(database: Database) -> list[Any]:

@@ -12,20 +12,35 @@ from vnpy_core.bus import topics
 from vnpy_core.bus.bus import Bus
 from vnpy_core.bus.message import Message
 from vnpy_core.bus.read_view import ReadView
+from vnpy_core.domain.books import halt_key
 from vnpy_core.domain.commands import SubmitOrder, SubmittedOrder
-from vnpy_core.domain.enums import Direction, GatewayState, LogLevel, Offset, Product, Status
-from vnpy_core.domain.errors import Conflict, CoreError, GatewayNotConnected, NotFound
+from vnpy_core.domain.enums import (
+    Direction,
+    GatewayState,
+    IntentState,
+    LogLevel,
+    Offset,
+    Product,
+    ReconciliationState,
+    Status,
+)
+from vnpy_core.domain.errors import Conflict, CoreError, GatewayNotConnected, NotFound, TradingHalted
 from vnpy_core.domain.events import (
     Account,
+    Audit,
     Contract,
     Event,
     Gateway,
+    Halt,
+    IntentOutcome,
     Log,
     Order,
+    OrderIntent,
     Position,
     Tick,
     Trade,
 )
+from vnpy_core.domain.reconciliation import Reconciliation
 from vnpy_core.ports.engine import EngineStatus
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -49,6 +64,7 @@ TOPICS: dict[type[Event], str] = {
     Contract: topics.CONTRACT_UPDATED,
     Gateway: topics.GATEWAY_UPDATED,
     Log: topics.LOG,
+    Halt: topics.RISK_HALT,
 }
 
 
@@ -72,10 +88,20 @@ class FakeEngine:
         self.split: list[float] = []
         """Volumes of the children that the offset conversion makes."""
         self.engine_status = HEALTHY
+        self.audits: list[Audit] = []
+        self.journal_error: CoreError | None = None
+        """Raised by whatever must be journaled."""
+        self.journal_hold: asyncio.Event | None = None
+        """What must be journaled waits for it."""
+        self.reconciled: list[str | None] = []
+        """Asked to be compared again."""
         self._seq = 0
         self._order_count = 0
         self._gateways: dict[str, Gateway] = {}
         self._subscriptions: dict[str, str] = {}
+        self._intents: dict[str, tuple[OrderIntent, IntentOutcome | None]] = {}
+        self._reports: dict[str, Reconciliation] = {}
+        self._halts: dict[str, Halt] = {}
 
     # What a test prepares
 
@@ -221,6 +247,35 @@ class FakeEngine:
         self.publish(tick)
         return tick
 
+    def add_intent(
+        self, command: SubmitOrder, state: IntentState | None = None, vt_orderid: str = "", **fields: Any
+    ) -> OrderIntent:
+        """`command` was about to be sent before a restart, and `state` is what is known of it."""
+        intent = OrderIntent(
+            client_order_id=command.client_order_id,
+            gateway_name=command.gateway_name,
+            vt_symbol=f"{command.symbol}.{command.exchange}",
+            symbol=command.symbol,
+            exchange=command.exchange,
+            direction=command.direction,
+            offset=fields.pop("offset", command.offset),
+            type=command.type,
+            price=command.price,
+            volume=fields.pop("volume", command.volume),
+            reference=command.reference,
+            created_at=NOON,
+            **fields,
+        )
+        outcome = None if state is None else self._outcome(intent, state, vt_orderid)
+        self._intents[intent.client_order_id] = (intent, outcome)
+        return intent
+
+    def add_reconciliation(
+        self, gateway_name: str = "PAPER", state: ReconciliationState = ReconciliationState.DIFFERENT, **fields: Any
+    ) -> Reconciliation:
+        report = self._reports[gateway_name] = Reconciliation(gateway_name=gateway_name, state=state, **fields)
+        return report
+
     def log(self, msg: str, level: LogLevel = LogLevel.INFO, source: str = "PAPER", **fields: Any) -> None:
         """A line of VnPy's log appears on the bus."""
         topic = fields.pop("topic", topics.LOG)
@@ -229,6 +284,8 @@ class FakeEngine:
     # The port
 
     async def submit_order(self, command: SubmitOrder) -> SubmittedOrder:
+        if self._halts:
+            raise TradingHalted("trading is halted")
         self.commands.append(command)
         if not self._gateways[command.gateway_name].connected:
             raise GatewayNotConnected(f"{command.gateway_name} is not connected")
@@ -285,7 +342,84 @@ class FakeEngine:
     def status(self) -> EngineStatus:
         return self.engine_status
 
+    def intent(self, client_order_id: str) -> tuple[OrderIntent, IntentOutcome | None] | None:
+        return self._intents.get(client_order_id)
+
+    async def resolve_intent(
+        self, client_order_id: str, state: IntentState, *, vt_orderid: str, evidence: str, by: str
+    ) -> IntentOutcome:
+        if client_order_id not in self._intents:
+            raise NotFound(f"no intent {client_order_id!r}")
+        intent, outcome = self._intents[client_order_id]
+        if outcome is not None and outcome.state is not IntentState.UNKNOWN:
+            raise Conflict(f"{client_order_id} is {outcome.state}")
+        await self._journal()
+        outcome = msgspec.structs.replace(self._outcome(intent, state, vt_orderid), evidence=evidence, by=by)
+        self._intents[client_order_id] = (intent, outcome)
+        return outcome
+
+    def reconciliations(self) -> list[Reconciliation]:
+        return [self._reports[name] for name in sorted(self._reports)]
+
+    async def reconcile(self, gateway_name: str | None) -> None:
+        if gateway_name is not None and not self._gateway(gateway_name).connected:
+            raise GatewayNotConnected(f"{gateway_name} is not connected")
+        self.reconciled.append(gateway_name)
+
+    async def accept_differences(self, gateway_name: str, *, reason: str, by: str) -> Reconciliation:
+        if gateway_name not in self._reports:
+            raise NotFound(f"no gateway {gateway_name!r}")
+        report = self._reports[gateway_name]
+        if report.state is not ReconciliationState.DIFFERENT:
+            raise Conflict("nothing to accept")
+        await self._journal()
+        report = self._reports[gateway_name] = msgspec.structs.replace(
+            report, state=ReconciliationState.ACCEPTED, accepted_by=by, accepted_reason=reason
+        )
+        return report
+
+    def halts(self) -> list[Halt]:
+        return list(self._halts.values())
+
+    async def halt(self, halt: Halt, *, cancel: bool) -> tuple[Halt, int]:
+        if self.journal_error is None:
+            halt = msgspec.structs.replace(halt, seq=self.next_seq())
+        self._halts[halt_key(halt)] = halt
+        self.publish(halt)
+        active = list(self.view.active_orders) if cancel else []
+        for vt_orderid in active:
+            await self.cancel_order(vt_orderid)
+        return halt, len(active)
+
+    async def resume(self, halt: Halt) -> Halt:
+        if halt_key(halt) not in self._halts:
+            raise Conflict("trading is not halted")
+        await self._journal()
+        halt = msgspec.structs.replace(halt, seq=self.next_seq())
+        del self._halts[halt_key(halt)]
+        self.publish(halt)
+        return halt
+
+    async def record_audit(self, audit: Audit) -> None:
+        await self._journal()
+        self.audits.append(audit)
+
     # Inside
+
+    async def _journal(self) -> None:
+        if self.journal_hold is not None:
+            await self.journal_hold.wait()
+        if self.journal_error is not None:
+            raise self.journal_error
+
+    def _outcome(self, intent: OrderIntent, state: IntentState, vt_orderid: str) -> IntentOutcome:
+        return IntentOutcome(
+            client_order_id=intent.client_order_id,
+            gateway_name=intent.gateway_name,
+            state=state,
+            vt_orderid=vt_orderid,
+            at=NOON,
+        )
 
     def _gateway(self, gateway_name: str) -> Gateway:
         gateway = self._gateways.get(gateway_name)

@@ -26,7 +26,7 @@ def row(seq: int, kind: str, key: str, event: Event | bytes, *, epoch: str = EPO
     return Row(seq=seq, epoch=epoch, run_id="run", ts=ts, kind=kind, key=key, payload=payload)
 
 
-def order(seq: int, number: str = "1", status: Status = Status.NOTTRADED, **changes: Any) -> Order:
+def order(seq: int, /, number: str = "1", status: Status = Status.NOTTRADED, **changes: Any) -> Order:
     values: dict[str, Any] = {
         "vt_orderid": f"PAPER.{number}",
         "orderid": number,
@@ -49,12 +49,12 @@ def order(seq: int, number: str = "1", status: Status = Status.NOTTRADED, **chan
     return Order(**{**values, **changes})
 
 
-def order_row(seq: int, number: str = "1", status: Status = Status.NOTTRADED, **changes: Any) -> Row:
+def order_row(seq: int, /, number: str = "1", status: Status = Status.NOTTRADED, **changes: Any) -> Row:
     event = order(seq, number, status, **changes)
     return row(seq, topics.ORDER_UPDATED, event.client_order_id or event.vt_orderid, event)
 
 
-def trade(seq: int, number: str = "1", **changes: Any) -> Trade:
+def trade(seq: int, /, number: str = "1", **changes: Any) -> Trade:
     values: dict[str, Any] = {
         "vt_tradeid": f"PAPER.t{number}",
         "tradeid": f"t{number}",
@@ -74,7 +74,7 @@ def trade(seq: int, number: str = "1", **changes: Any) -> Trade:
     return Trade(**{**values, **changes})
 
 
-def trade_row(seq: int, number: str = "1", **changes: Any) -> Row:
+def trade_row(seq: int, /, number: str = "1", **changes: Any) -> Row:
     event = trade(seq, number, **changes)
     return row(seq, topics.TRADE_EXECUTED, f"{event.gateway_name}:c{number}/{event.tradeid}", event)
 

@@ -38,7 +38,6 @@ net_position = true
 """
 RB, BTC = "rb2701.SHFE", "BTCUSDT.GLOBAL"
 START_S = 20.0
-ENTRY = "import typer; from vnpy_core.cli.venue import venue; typer.run(venue)"
 PLENTY = 1_000_000.0
 
 
@@ -69,7 +68,7 @@ class VenueProcess:
         self.contracts = self.folder / "contracts.toml"
         self.contracts.write_text(contracts)
         options |= {"market": market, "symbols": symbols, "balance": balance, "seed": seed}
-        self.command = [sys.executable, "-c", ENTRY, *self._paths(), *(["--faults"] if faults else [])]
+        self.command = [sys.executable, "-m", "vnpy_core", "venue", *self._paths(), *(["--faults"] if faults else [])]
         for name, value in options.items():
             self.command += [f"--{name.replace('_', '-')}", str(value)]
         self.process: subprocess.Popen[bytes] | None = None
@@ -318,9 +317,12 @@ class Tape:
         return next((order for order in reversed(self.orders) if order.vt_orderid == vt_orderid), None)
 
     def until(self, condition: Callable[[], object], seconds: float = 15) -> None:
-        """Wait for a condition, looked at after each event."""
+        """Wait for a condition, looked at after each event and now and then; it must not wait itself."""
+        deadline = time.monotonic() + seconds
         with self._changed:
-            assert self._changed.wait_for(condition, seconds), f"it did not happen; {self.logs[-3:]}"
+            while not condition():
+                assert time.monotonic() < deadline, f"it did not happen; {self.logs[-3:]}"
+                self._changed.wait(0.05)
 
     def clear(self) -> None:
         with self._changed:

@@ -35,6 +35,8 @@ from vnpy_core.domain.events import Log
 from vnpy_core.engine.settings import GatewaySettings
 from vnpy_core.features.auth import endpoints as auth_endpoints
 from vnpy_core.features.auth.service import ADMIN, AuthService, jwt_secret
+from vnpy_core.features.risk import endpoints as risk_endpoints
+from vnpy_core.features.risk.service import RiskService
 from vnpy_core.features.streaming import endpoints as streaming_endpoints
 from vnpy_core.features.streaming.server import UVICORN_SETTINGS
 from vnpy_core.features.streaming.service import StreamingService
@@ -79,7 +81,7 @@ def build_api(settings: Settings, registry: CollectorRegistry | None = None) -> 
         telemetry={"tracing": False},
     )
     problems.install(api)
-    for endpoints in (auth_endpoints, trading_endpoints, system_endpoints, streaming_endpoints):
+    for endpoints in (auth_endpoints, trading_endpoints, risk_endpoints, system_endpoints, streaming_endpoints):
         api.include_router(endpoints.router)
     server = settings.server
     api.add_middleware(
@@ -176,7 +178,13 @@ class Service:
     async def start(self) -> None:
         """Start the engine, then what serves it. Raises ConfigurationError."""
         auth = await asyncio.to_thread(build_auth, self._settings, self._clock, self._credentials)
-        system = SystemService(self.engine, self._view, self._clock, sessions=lambda: self._streaming.status().sessions)
+        system = SystemService(
+            self.engine,
+            self._view,
+            self._clock,
+            sessions=lambda: self._streaming.status().sessions,
+            sinks=lambda: [self._sink.state()],
+        )
         self._bus.subscribe(LOG_TOPICS, system.keep_log)
         self._bus.subscribe(LOG_TOPICS, _write_vnpy_log)
         self._streaming.start()
@@ -186,7 +194,8 @@ class Service:
         self._sink.start()
         await self.engine.start()
         state = self.api.state
-        state.trading = TradingService(self.engine, self._view, self._clock)
+        state.trading = TradingService(self.engine, self._view, self._clock, store=self._store)
+        state.risk = RiskService(self.engine, self._clock)
         state.system = system
         state.metrics = Metrics(system, self._registry)
         state.streaming = self._streaming

@@ -182,3 +182,20 @@ async def test_what_a_denied_order_meant_is_in_the_journal_with_its_outcome(run_
             await host.submit_order(order())
         intent, outcome = host.intent("c1")
         assert (intent.volume, outcome.state) == (1.0, IntentState.REFUSED)
+
+
+async def test_a_position_that_was_closed_while_we_were_away_is_zero_afterwards(run_host, crash):
+    async with run_host(gateways={"P": gateway("HoldingGateway")}) as host:
+        await until(lambda: not host._recovery.reason("P"))
+        fill(host, (await host.submit_order(order())).order, 1)
+        await until(lambda: any(row.kind == "position.updated" for row in host._journal.read(0, 1000)))
+        left = crash()
+    HoldingGateway.holdings = {}
+    async with run_host(gateways={"P": gateway("HoldingGateway")}, data=left.data) as host:
+        found = await finished(host)
+        assert [d.kind for d in found.differences if not d.resolved] == [
+            "ORDER_GONE",
+            "POSITION",
+        ]  # nobody saw the fill
+        assert [p.volume for p in host.view.positions.values()] == [0]
+        await until(lambda: [k.event.volume for k in host._stage.books.positions.values()] == [0])

@@ -20,8 +20,16 @@ TRADER_CALLS = {
     "cancel_all_orders",
     "create_subscription",
     "delete_subscription",
+    "halt_trading",
+    "resume_trading",
 }
-ADMIN_CALLS = {"connect_gateway", "disconnect_gateway"}
+ADMIN_CALLS = {
+    "connect_gateway",
+    "disconnect_gateway",
+    "run_reconciliation",
+    "accept_differences",
+    "resolve_intent",
+}
 
 
 class Absent:
@@ -44,7 +52,7 @@ class Anybody:
 def api():
     api = build_api(Settings())
     api.state.authenticator = Anybody()
-    api.state.trading = api.state.system = api.state.metrics = api.state.auth = Absent()
+    api.state.trading = api.state.risk = api.state.system = api.state.metrics = api.state.auth = Absent()
     return api
 
 
@@ -86,6 +94,7 @@ async def test_each_role_may_call_what_the_contract_gives_it(api):
             assert refused is not role.covers(needed), (method, template, name, role)
 
 
-async def test_every_writing_route_of_trading_is_known_to_the_matrix(api):
-    names = {n for m, _, t, n in operations(api) if m != "GET" and t.startswith("/api/v1/trading")}
+async def test_every_writing_route_of_trading_and_risk_is_known_to_the_matrix(api):
+    rooms = ("/api/v1/trading", "/api/v1/risk")
+    names = {n for m, _, t, n in operations(api) if m != "GET" and t.startswith(rooms)}
     assert names == TRADER_CALLS | ADMIN_CALLS

@@ -1,6 +1,10 @@
-"""Strategies that do not return, each in one way. Each rests an order on its first tick and hangs on the tenth."""
+"""Strategies that do not return, each in one way.
+
+Each rests an order on its first tick and hangs, once, on the tick after a file `hang` appeared in VnPy's folder.
+"""
 
 import time
+from pathlib import Path
 
 from vnpy_ctastrategy import CtaTemplate
 
@@ -8,6 +12,7 @@ from vnpy_ctastrategy import CtaTemplate
 class HangingStrategy(CtaTemplate):
     ticks = 0
     price = 0.0
+    hung = False
     variables = ["ticks"]
 
     def on_init(self) -> None:
@@ -18,7 +23,8 @@ class HangingStrategy(CtaTemplate):
         if self.ticks == 1:
             self.price = tick.bid_price_1 - 20
             self.buy(self.price, 1)
-        elif self.ticks == 10:
+        elif not self.hung and Path("hang").exists():
+            self.hung = True
             self.hang()
 
     def hang(self) -> None:

@@ -41,8 +41,9 @@ def test_the_statuses_are_those_of_the_contract():
 
 @pytest.mark.parametrize("kind", sorted(all_errors(), key=lambda kind: kind.__name__))
 def test_every_error_of_the_domain_has_its_answer(kind):
-    members = problem(kind("why"), "r1")
-    assert set(members) == MEMBERS
+    error = kind("why", seq=1) if kind is errors.PoisonRow else kind("why")
+    members = problem(error, "r1")
+    assert set(members) == MEMBERS | set(error.extra)
     assert members["status"] == DOCUMENTED.get(kind.code, 500)
     assert members["code"] == (kind.code if kind.code in DOCUMENTED else "INTERNAL")
     assert members["type"].startswith("urn:vnpy-core:problem:")
@@ -51,6 +52,18 @@ def test_every_error_of_the_domain_has_its_answer(kind):
 def test_members_of_an_error_travel_but_never_replace_those_of_the_problem():
     members = problem(errors.RiskDenied("no", rule="size", limit=5, status=200, code="OK"), "r1")
     assert (members["rule"], members["limit"], members["status"], members["code"]) == ("size", 5, 422, "RISK_DENIED")
+
+
+@pytest.mark.parametrize("kind", [errors.JournalFailed, errors.StoreUnavailable])
+def test_a_store_or_journal_that_is_away_is_told_as_overload_so_that_clients_try_later(kind):
+    answer = problem_response(kind("away"), "r")
+    assert (answer.status_code, json.loads(answer.body)["code"]) == (503, "OVERLOADED")
+
+
+def test_a_gateway_that_is_not_reconciled_counts_as_not_connected_and_says_where_to_look():
+    members = problem(errors.GatewayNotReconciled("not yet", reconciliation="/api/v1/trading/reconciliation"), "r")
+    assert (members["status"], members["code"]) == (409, "GATEWAY_NOT_CONNECTED")
+    assert members["reconciliation"] == "/api/v1/trading/reconciliation"
 
 
 def test_what_utf8_lacks_does_not_turn_an_error_into_another():

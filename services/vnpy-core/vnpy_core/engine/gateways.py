@@ -32,6 +32,7 @@ from vnpy_core.ports.flow import Flow
 CONNECT_PATIENCE_S = 30.0
 """How long a connect may go without a word before the gateway's state says so."""
 CLOSE_PATIENCE_S = 5.0
+_AWAY = (GatewayState.DISCONNECTED, GatewayState.FAILED)
 
 _log = structlog.get_logger(__name__)
 
@@ -55,6 +56,8 @@ class GatewayRecord:
         self.message = message
         self.attempt = 0
         """Counts connects and closes: a connect that another or a close has overtaken must not set the state."""
+        self.session: object = None
+        """Which connection it is, where the gateway says so: another one means that it was lost meanwhile."""
         self.closed = False
         """Closed once: VnPy's gateways are not made to be connected again, so the next connect makes a new one."""
 
@@ -209,13 +212,27 @@ class Gateways:
 
     def _follow(self, record: GatewayRecord) -> None:
         """Take over what a gateway says of itself, but for a connect or close of ours that is under way."""
+        session = getattr(record.gateway, "session", None)
         if record.state is GatewayState.CONNECTED and not record.gateway.connected:
             self._set_state(record, GatewayState.DISCONNECTED, "the connection was lost")
             # From now on, because a reconnect shows at once what happened meanwhile.
             self._recovery.begin(record.name)
-        elif record.state is GatewayState.DISCONNECTED and not record.closed and record.gateway.connected:
-            self._set_state(record, GatewayState.CONNECTED)  # by itself, or by the host we are attached to
-            self._tasks.spawn(self._go_on(record), f"go on after the reconnect of {record.name}")
+        elif record.state is GatewayState.CONNECTED and session != record.session:
+            # Lost and back between two looks.
+            self._recovery.begin(record.name)
+            self._tasks.spawn(self._resume(record), f"go on after the reconnect of {record.name}")
+        elif record.state in _AWAY and not record.closed and record.gateway.connected:
+            # By itself, or by the host we are attached to.
+            self._set_state(record, GatewayState.CONNECTED)
+            self._tasks.spawn(self._resume(record), f"go on after the reconnect of {record.name}")
+        record.session = session
+
+    async def _resume(self, record: GatewayRecord) -> None:
+        """After a reconnect that was not ours: have all shown once more, then go on as after any connect."""
+        if not self._recovery.is_open(record.name):
+            self._recovery.begin(record.name)
+        await self._query_all(record)
+        await self._go_on(record)
 
     def require_connected(self, name: str) -> None:
         """Raises NotFound, GatewayNotConnected."""
@@ -262,15 +279,18 @@ class Gateways:
         self.require_connected(name)
         record = self._get(name)
         self._recovery.begin(name)
-        for query in ("query_account", "query_position", "query_orders", "query_trades"):
-            if hasattr(record.gateway, query):
-                await in_own_thread(getattr(record.gateway, query))
+        await self._query_all(record)
         capabilities = self._capabilities(name)
         if not hasattr(record.gateway, "query_orders"):
             # It shows nothing again, so what is missing says nothing.
             capabilities = Capabilities(ids_unique_across_restart=capabilities.ids_unique_across_restart)
         await self._recovery.finish(name, record.gateway, capabilities, shown_all=record.reports_connection())
         await self._on_connected()
+
+    async def _query_all(self, record: GatewayRecord) -> None:
+        for query in ("query_account", "query_position", "query_orders", "query_trades"):
+            if hasattr(record.gateway, query):
+                await in_own_thread(getattr(record.gateway, query))
 
     def ids_unique(self, name: str) -> bool:
         """Whether a gateway's order ids never come again after a restart. Any thread."""
@@ -322,6 +342,7 @@ class Gateways:
             return
         if record.reports_connection():
             self._set_state(record, GatewayState.CONNECTED if record.gateway.connected else GatewayState.FAILED)
+            record.session = getattr(record.gateway, "session", None)
             if record.gateway.connected:
                 await self._go_on(record)
             else:

@@ -14,9 +14,10 @@ from typing import Any
 import msgspec
 import structlog
 from vnpy.event import Event as VnpyEvent
-from vnpy.trader.constant import Status
+from vnpy.trader.constant import Direction, Exchange, Status
 from vnpy.trader.engine import MainEngine
-from vnpy.trader.event import EVENT_ORDER
+from vnpy.trader.event import EVENT_ORDER, EVENT_POSITION
+from vnpy.trader.object import PositionData
 from vnpy.trader.utility import TEMP_DIR
 
 from vnpy_core.bus import records, topics
@@ -46,6 +47,7 @@ from vnpy_core.domain.events import (
     IntentOutcome,
     Order,
     OrderIntent,
+    Position,
     StopOrderUpdate,
     Trade,
 )
@@ -143,6 +145,7 @@ class EngineHost:
             clock,
             settle=self._settle,
             end_order=self._end_order,
+            clear_position=self._clear_position,
             silence_s=settings.engine.settle_s,
         )
         self._gate = IntentGate(
@@ -452,6 +455,16 @@ class EngineHost:
         data = copy(data) if data is not None else translate.to_vnpy_order(order)
         data.status, data.extra = Status.CANCELLED, {"reason": reason}
         for event_type in (EVENT_ORDER, EVENT_ORDER + order.vt_orderid):
+            self.main_engine.event_engine.put(VnpyEvent(event_type, data))
+
+    def _clear_position(self, position: Position) -> None:
+        data = PositionData(
+            gateway_name=position.gateway_name,
+            symbol=position.symbol,
+            exchange=Exchange[position.exchange],
+            direction=Direction[position.direction.name],
+        )
+        for event_type in (EVENT_POSITION, EVENT_POSITION + data.vt_symbol):
             self.main_engine.event_engine.put(VnpyEvent(event_type, data))
 
     async def _keep_watching(self) -> None:

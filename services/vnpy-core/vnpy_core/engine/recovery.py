@@ -60,17 +60,20 @@ class Recovery:
         *,
         settle: Callable[[], Awaitable[None]],
         end_order: Callable[[Order, str], None],
+        clear_position: Callable[[Position], None],
         silence_s: float = 5.0,
     ) -> None:
         """A gateway that does not say when it has shown all counts as done after `silence_s` without news.
 
         `settle` returns when all that was forwarded is handled and published; `end_order(order, reason)` tells
-        VnPy's handlers that an order ended of which its venue knows nothing any more.
+        VnPy's handlers that an order ended of which its venue knows nothing any more, `clear_position(position)` that
+        a holding is no more.
         """
         self._stage = stage
         self._clock = clock
         self._settle = settle
         self._end_order = end_order
+        self._clear_position = clear_position
         self._silence_s = silence_s
         self._reports: dict[str, Reconciliation] = {}
         self._positions: dict[str, dict[str, Position]] = {}
@@ -126,6 +129,10 @@ class Recovery:
         elif isinstance(event, Account):
             self._has_account.add(event.gateway_name)
 
+    def is_open(self, gateway_name: str) -> bool:
+        """Whether what its venue shows is being collected."""
+        return gateway_name in self._stage.sequencer.shown
+
     async def finish(self, gateway_name: str, gateway: Any, capabilities: Capabilities, *, shown_all: bool) -> bool:
         """Wait until the venue has shown all, compare, report; True where orders may pass now.
 
@@ -138,6 +145,7 @@ class Recovery:
         )
         await asyncio.wrap_future(self._stage.barrier())
         await self._settle()
+        await self._clear_positions(gateway_name)
         positions = await self._compare_positions(gateway_name, gateway)
         shown = self._stage.close_showing(gateway_name)
         if shown is None:
@@ -249,6 +257,17 @@ class Recovery:
         if capabilities.can_query_trades:
             found += self._stage.inspect(lambda books: _gone_trades(books, shown))
         return found
+
+    async def _clear_positions(self, gateway_name: str) -> None:
+        """A venue does not show what it no longer holds: say it for it, or the books hold it for ever."""
+        if gateway_name not in self._has_account and not self._positions.get(gateway_name):
+            return
+        held = self._stage.inspect(lambda books: _held(books, gateway_name))
+        gone = [position for position in held if position.vt_positionid not in self._positions[gateway_name]]
+        for position in gone:
+            self._clear_position(position)
+        if gone:
+            await self._settle()
 
     async def _compare_positions(self, gateway_name: str, gateway: Any) -> list[Difference]:
         """The venue's positions against base plus fills; asked again while a fill may be on its way."""
@@ -375,6 +394,11 @@ def _require_free_order(books: Books, vt_orderid: str, intent: OrderIntent) -> N
         raise NotFound(f"gateway {intent.gateway_name} has no order {vt_orderid}")
     if order.client_order_id:
         raise Conflict(f"order {vt_orderid} is intent {order.client_order_id} already")
+
+
+def _held(books: Books, gateway_name: str) -> list[Position]:
+    positions = (kept.event for kept in books.positions.values())
+    return [p for p in positions if isinstance(p, Position) and p.gateway_name == gateway_name and p.volume]
 
 
 def _nets(books: Books, gateway_name: str) -> dict[str, Decimal]:

@@ -218,7 +218,7 @@ def _cors(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:
         allow_origins=origins,
         allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
         allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id"],
-        expose_headers=["X-Request-Id", "Idempotent-Replay", "Retry-After"],
+        expose_headers=["X-Request-Id", "X-Incomplete", "Idempotent-Replay", "Retry-After"],
     )
 
 

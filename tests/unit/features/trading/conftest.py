@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from testkit.clock import FakeClock
 from testkit.fake_engine import NOON, FakeEngine
+from testkit.fake_store import FakeStore
 from vnpy_core.domain.errors import NotAuthenticated
 from vnpy_core.features.trading.endpoints import router
 from vnpy_core.features.trading.service import TradingService
@@ -31,12 +32,17 @@ def engine() -> FakeEngine:
 
 
 @pytest.fixture
-def app(engine: FakeEngine) -> FastAPI:
+def store() -> FakeStore:
+    return FakeStore()
+
+
+@pytest.fixture
+def app(engine: FakeEngine, store: FakeStore) -> FastAPI:
     app = FastAPI()
     problems.install(app)
     app.include_router(router)
     app.state.authenticator = RoleIsToken()
-    app.state.trading = TradingService(engine, engine.view, FakeClock())
+    app.state.trading = TradingService(engine, engine.view, FakeClock(), store=store)
     return app
 
 

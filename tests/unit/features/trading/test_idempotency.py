@@ -6,8 +6,8 @@ from structlog.testing import capture_logs
 
 from testkit.clock import FakeClock
 from testkit.fake_engine import FakeEngine
-from vnpy_core.domain.commands import SubmittedOrder
-from vnpy_core.domain.enums import Direction
+from vnpy_core.domain.commands import SubmitOrder, SubmittedOrder
+from vnpy_core.domain.enums import Direction, IntentState, Offset, OrderType, Status
 from vnpy_core.domain.errors import (
     CoreError,
     GatewayNotConnected,
@@ -36,8 +36,8 @@ def engine():
 
 
 @pytest.fixture
-def service(engine):
-    return TradingService(engine, engine.view, FakeClock())
+def service(engine, store):
+    return TradingService(engine, engine.view, FakeClock(), store=store)
 
 
 async def test_the_same_key_and_request_send_once(engine, service):
@@ -135,11 +135,110 @@ async def test_an_order_that_outlived_the_memory_of_its_key_is_answered_as_it_is
     assert len(engine.commands) == 1
 
 
+# After a restart: what the memory lost, the journal knows
+
+
+@pytest.mark.parametrize("state", [None, IntentState.UNKNOWN])
+async def test_an_intent_of_which_nobody_knows_what_became_is_never_sent_again(engine, service, state):
+    engine.add_intent(command("k"), state)
+    for _ in range(2):
+        answer = await service.place(BUY, "k")
+        assert isinstance(answer.outcome, OutcomeUnknown)
+        assert (answer.replayed, answer.outcome.extra) == (True, {"client_order_id": "k"})
+    assert engine.commands == []
+
+
+@pytest.mark.parametrize("state", [None, *IntentState])
+async def test_the_key_of_an_intent_for_another_order_is_refused_unless_nothing_was_sent(engine, service, state):
+    engine.add_intent(command("k"), state, "PAPER.1")
+    if state in (IntentState.DENIED, IntentState.REFUSED, IntentState.NOT_SENT):
+        assert not (await service.place(SELL, "k")).replayed
+    else:
+        with pytest.raises(IdempotencyMismatch):
+            await service.place(SELL, "k")
+        assert engine.commands == []
+
+
+@pytest.mark.parametrize("state", [IntentState.DENIED, IntentState.REFUSED, IntentState.NOT_SENT])
+async def test_an_intent_that_was_never_sent_leaves_its_key_free(engine, service, state):
+    engine.add_intent(command("k"), state)
+    answer = await service.place(BUY, "k")
+    assert not answer.replayed
+    assert len(engine.commands) == 1
+
+
+async def test_a_bound_intent_is_answered_with_its_order_from_the_view(engine, service):
+    engine.add_intent(command("k"), IntentState.BOUND, "PAPER.1")
+    known = engine.add_order(command("k"), client_order_id=None)
+    assert known.vt_orderid == "PAPER.1"
+    assert (await service.place(BUY, "k")) == Answer(SubmittedOrder(order=known), replayed=True)
+    assert engine.commands == []
+
+
+@pytest.mark.parametrize("other", [{"client_order_id": "other"}, {"client_order_id": None, "volume": 9.0}])
+async def test_an_id_that_the_venue_used_again_is_not_taken_for_the_bound_order(engine, store, service, other):
+    engine.add_intent(command("k"), IntentState.BOUND, "PAPER.1")
+    mine = engine.add_order(command("k"), Status.ALLTRADED)
+    store.take(mine)
+    engine.add_order(command("x"), **other, vt_orderid="PAPER.1")
+    assert (await service.place(BUY, "k")).outcome.order == mine
+
+
+async def test_a_bound_intent_is_answered_with_its_order_from_the_store(engine, store, service):
+    engine.add_intent(command("k"), IntentState.BOUND, "PAPER.1")
+    engine.view.seed(complete_from=5)
+    old = FakeEngine().add_order(command("k"), Status.ALLTRADED)
+    store.take(old)
+    store.seq = 5
+    answer = await service.place(BUY, "k")
+    assert (answer.outcome.order, answer.replayed) == (old, True)
+
+
+async def test_a_bound_intent_whose_order_cannot_be_read_is_not_sent_again(engine, store, service):
+    engine.add_intent(command("k"), IntentState.BOUND, "PAPER.1")
+    engine.view.seed(complete_from=5)
+    store.away = True
+    answer = await service.place(BUY, "k")
+    assert isinstance(answer.outcome, OutcomeUnknown)
+    assert answer.outcome.extra == {"client_order_id": "k", "vt_orderid": "PAPER.1"}
+    assert engine.commands == []
+
+
+async def test_evidence_that_nothing_was_sent_frees_a_key_of_this_run_too(engine, service):
+    engine.next_errors = [OutcomeUnknown("no word")]
+    await service.place(BUY, "k")
+    engine.add_intent(command("k"))
+    assert (await service.place(BUY, "k")).replayed
+    engine.add_intent(command("k"), IntentState.NOT_SENT)
+    assert not (await service.place(BUY, "k")).replayed
+    assert len(engine.commands) == 2
+
+
+async def test_the_venues_own_words_for_an_order_do_not_make_another_order_of_it(engine, service):
+    engine.add_intent(command("k"), IntentState.BOUND, "PAPER.1")
+    shown = engine.add_order(command("k"), offset=Offset.OPEN, reference="")
+    assert (await service.place(BUY, "k")).outcome.order == shown
+
+
+async def test_a_closing_order_that_was_split_is_recognised_by_its_parts(engine, service):
+    close = msgspec.structs.replace(BUY, offset=Offset.CLOSE, volume=5.0)
+    parts = [("k", Offset.CLOSETODAY, 2.0), ("k.2", Offset.CLOSEYESTERDAY, 3.0)]
+    for name, offset, volume in parts:
+        part = msgspec.structs.replace(command(name), offset=offset, volume=volume)
+        engine.add_intent(part, IntentState.BOUND, f"PAPER.{name}")
+        engine.add_order(part)
+    answer = await service.place(close, "k")
+    assert [order.client_order_id for order in answer.outcome.children] == ["k", "k.2"]
+    assert engine.commands == []
+    with pytest.raises(IdempotencyMismatch):
+        await service.place(msgspec.structs.replace(close, volume=1.0), "k")
+
+
 async def test_only_the_newest_keys_are_kept(engine):
     keys = OrderKeys(capacity=2)
 
     async def submit() -> SubmittedOrder:
-        return SubmittedOrder(order=engine.add_order(_command()))
+        return SubmittedOrder(order=engine.add_order(command("x")))
 
     for key in ("a", "b", "c"):
         await keys.once(key, BUY, submit)
@@ -183,12 +282,9 @@ async def test_a_fault_in_one_item_of_a_batch_does_not_hide_the_others(engine, s
     assert answers[1].extra == {"client_order_id": "k"}
 
 
-def _command():
-    from vnpy_core.domain.commands import SubmitOrder
-    from vnpy_core.domain.enums import Offset, OrderType
-
+def command(client_order_id: str) -> SubmitOrder:
     return SubmitOrder(
-        client_order_id="x",
+        client_order_id=client_order_id,
         gateway_name="PAPER",
         symbol="rb2505",
         exchange="SHFE",
@@ -196,4 +292,5 @@ def _command():
         offset=Offset.NONE,
         type=OrderType.LIMIT,
         volume=1.0,
+        price=3500.0,
     )

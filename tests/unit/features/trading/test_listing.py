@@ -7,7 +7,8 @@ from testkit.fake_engine import NOON, FakeEngine
 from vnpy_core.domain.commands import SubmitOrder
 from vnpy_core.domain.enums import Direction, Offset, OrderType, Product, Status
 from vnpy_core.features.trading import listing
-from vnpy_core.features.trading.listing import OrderFilter, StateFilter, TradeFilter
+from vnpy_core.features.trading.listing import ORDER_KEY, TRADE_KEY, StateFilter
+from vnpy_core.ports.store import OrderQuery, TradeQuery
 
 START, FIRST = (0, ""), ("", "")
 COMMAND = SubmitOrder(
@@ -28,8 +29,16 @@ def engine():
     return FakeEngine()
 
 
-def order_ids(engine, after=START, limit=100, **wanted):
-    return [order.vt_orderid for order in listing.orders(engine.view, OrderFilter(**wanted), after, limit).items]
+def orders(engine, after=START, limit=100, **wanted):
+    return listing.first(listing.live_orders(engine.view, OrderQuery(**wanted), after), ORDER_KEY, limit)
+
+
+def trades(engine, after=START, limit=100, **wanted):
+    return listing.first(listing.live_trades(engine.view, TradeQuery(**wanted), after), TRADE_KEY, limit).items
+
+
+def order_ids(engine, **wanted):
+    return [order.vt_orderid for order in orders(engine, **wanted).items]
 
 
 def read_all(list_page, first, limit):
@@ -45,23 +54,23 @@ def read_all(list_page, first, limit):
 def test_pages_together_hold_every_order_once_by_seq(engine, limit):
     for i in range(7):
         engine.add_order(COMMAND, Status.ALLTRADED if i % 2 else Status.NOTTRADED)
-    read = read_all(lambda after, n: listing.orders(engine.view, OrderFilter(), after, n), START, limit)
+    read = read_all(lambda after, n: orders(engine, after, n), START, limit)
     assert [order.seq for order in read] == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_an_order_that_changes_while_a_caller_pages_is_not_missed(engine):
-    orders = [engine.add_order(COMMAND) for _ in range(3)]
-    page = listing.orders(engine.view, OrderFilter(), START, 1)
-    engine.update_order(orders[0].vt_orderid, traded=1.0)
-    engine.update_order(orders[1].vt_orderid, status=Status.CANCELLED)
-    rest = listing.orders(engine.view, OrderFilter(), page.next_key, 100).items
-    assert {order.vt_orderid for order in rest} == {order.vt_orderid for order in orders}
+    known = [engine.add_order(COMMAND) for _ in range(3)]
+    page = orders(engine, START, 1)
+    engine.update_order(known[0].vt_orderid, traded=1.0)
+    engine.update_order(known[1].vt_orderid, status=Status.CANCELLED)
+    rest = orders(engine, page.next_key).items
+    assert {order.vt_orderid for order in rest} == {order.vt_orderid for order in known}
 
 
 def test_orders_that_share_a_seq_are_paged_by_id(engine):
     for _ in range(3):
         engine.add_order(COMMAND, seq=0)
-    read = read_all(lambda after, n: listing.orders(engine.view, OrderFilter(), after, n), START, 1)
+    read = read_all(lambda after, n: orders(engine, after, n), START, 1)
     assert [order.vt_orderid for order in read] == ["PAPER.1", "PAPER.2", "PAPER.3"]
 
 
@@ -89,18 +98,29 @@ def test_an_order_without_venue_time_counts_by_its_last_change_and_a_trade_witho
     order = engine.add_order(COMMAND, datetime=None)
     engine.add_trade(order, datetime=None)
     assert order_ids(engine, start=NOON) == [order.vt_orderid]
-    assert listing.trades(engine.view, TradeFilter(start=NOON), START, 10).items == []
-    assert len(listing.trades(engine.view, TradeFilter(), START, 10).items) == 1
+    assert trades(engine, start=NOON) == []
+    assert len(trades(engine)) == 1
 
 
 def test_trades_are_filtered_and_read_on_from_a_seq(engine):
     order, other = engine.add_order(COMMAND), engine.add_order(msgspec.structs.replace(COMMAND, symbol="cu2505"))
-    trades = [engine.add_trade(order), engine.add_trade(other), engine.add_trade(order)]
-    of_order = listing.trades(engine.view, TradeFilter(vt_orderid=order.vt_orderid), START, 10).items
-    assert of_order == [trades[0], trades[2]]
-    after = (trades[0].seq + 1, "")
-    assert listing.trades(engine.view, TradeFilter(), after, 10).items == trades[1:]
-    assert listing.trades(engine.view, TradeFilter(vt_symbol="cu2505.SHFE"), START, 10).items == [trades[1]]
+    fills = [engine.add_trade(order), engine.add_trade(other), engine.add_trade(order)]
+    assert trades(engine, vt_orderid=order.vt_orderid) == [fills[0], fills[2]]
+    assert trades(engine, (fills[0].seq + 1, "")) == fills[1:]
+    assert trades(engine, vt_symbol="cu2505.SHFE") == [fills[1]]
+
+
+def test_a_list_ends_where_it_is_told_to(engine):
+    for seq in (4, 5, 5, 6):
+        engine.add_order(COMMAND, seq=seq)
+
+    def between(after, through):
+        return [order.vt_orderid for order in listing.live_orders(engine.view, OrderQuery(), after, through)]
+
+    assert between((4, "PAPER.1"), (5, "PAPER.2")) == ["PAPER.2"]
+    assert between((4, ""), (5, "PAPER.3")) == ["PAPER.1", "PAPER.2", "PAPER.3"]
+    assert between((5, "PAPER.3"), (9, "")) == ["PAPER.4"]
+    assert between((6, "PAPER.4"), None) == []
 
 
 def test_contracts_that_several_gateways_offer_are_paged_by_gateway(engine):

@@ -103,7 +103,7 @@ def event_of(type_: type[E], row: Mapping[Any, Any]) -> E:
 
 
 def columns(event: Event) -> Record:
-    """An event's fields as they are stored: enums by name, times as they are. Raises ValueError (a time without zone)."""
+    """An event's fields as they are stored: enums by name, times as they are. Raises ValueError (no zone)."""
     values: Record = msgspec.to_builtins(event, builtin_types=(datetime,))
     for name, value in values.items():
         if isinstance(value, datetime) and value.tzinfo is None:

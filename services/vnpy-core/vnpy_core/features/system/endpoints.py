@@ -70,7 +70,8 @@ async def get_liveness() -> Response:
 async def get_readiness(system: System) -> Response:
     """200 with each part's state, or 503 while a critical part, such as the event thread, is down. Open.
 
-    A gateway or app that is down makes it `degraded` only: reading and the other gateways go on. The reasons are in
+    Critical are the event thread and the journal: while it cannot be written no new order is taken. A gateway, an app
+    or the database `store` that is down makes it `degraded` only: the rest goes on. The reasons are in
     `/api/v1/system/status`.
     """
     readiness = system.readiness()
@@ -103,7 +104,7 @@ async def get_metrics(metrics: Annotated[Metrics, Depends(_metrics)]) -> Respons
     responses=responses() | {200: {"content": {"application/json": {"example": schemas.STATUS_EXAMPLE}}}},
 )
 async def get_system_status(system: System) -> Response:
-    """Version, uptime, the state of each part with its reason, the event thread's figures and the clients."""
+    """Version, uptime, each part with its reason, the event thread, the journal, what follows it, and the clients."""
     return FastResponse(system.status())
 
 

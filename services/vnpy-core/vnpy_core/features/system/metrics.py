@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from vnpy_core.features.system.service import SystemService
 from vnpy_core.ports.engine import EngineStatus
+from vnpy_core.ports.store import SinkState
 
 
 class Metrics:
@@ -34,7 +35,10 @@ class _SystemCollector(Collector):
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        yield from _engine_metrics(self._system.engine_status())
+        status = self._system.engine_status()
+        yield from _engine_metrics(status)
+        yield from _journal_metrics(status)
+        yield from _sink_metrics(self._system.sinks())
         sessions = self._system.sessions()
         waiting = sum(session.queued for session in sessions)
         yield GaugeMetricFamily("vnpy_core_sessions", "WebSocket clients.", value=len(sessions))
@@ -56,8 +60,34 @@ def _engine_metrics(status: EngineStatus) -> Iterator[Metric]:
     yield CounterMetricFamily("vnpy_core_ticks_conflated", "Ticks a newer one replaced.", value=status.ticks_conflated)
 
 
-def _labelled(name: str, help_text: str, label: str, values: Mapping[str, int]) -> Metric:
-    family = GaugeMetricFamily(name, help_text, labels=[label])
+def _journal_metrics(status: EngineStatus) -> Iterator[Metric]:
+    waiting = status.journal_waiting
+    yield GaugeMetricFamily("vnpy_core_journal_waiting", "Events acted upon and not durable yet.", value=waiting)
+    yield GaugeMetricFamily(
+        "vnpy_core_journal_refusing", "1 where no order is taken.", value=bool(status.journal_refusal)
+    )
+    if (journal := status.journal) is not None:
+        yield GaugeMetricFamily("vnpy_core_journal_last_seq", "The newest row.", value=journal.last_seq)
+        yield GaugeMetricFamily("vnpy_core_journal_size_bytes", "Size of the file.", value=journal.size_bytes)
+
+
+def _sink_metrics(sinks: list[SinkState]) -> Iterator[Metric]:
+    lags = {sink.name: sink.lag for sink in sinks}
+    written = {sink.name: sink.written for sink in sinks}
+    parked = {sink.name: sink.dead_letters for sink in sinks}
+    yield _labelled("vnpy_core_sink_lag", "Rows of the journal that the sink lacks.", "name", lags)
+    yield _labelled("vnpy_core_sink_written", "Rows written.", "name", written, CounterMetricFamily)
+    yield _labelled("vnpy_core_dead_letters", "Rows put aside because they cannot be stored.", "name", parked)
+
+
+def _labelled(
+    name: str,
+    help_text: str,
+    label: str,
+    values: Mapping[str, int],
+    kind: type[GaugeMetricFamily] | type[CounterMetricFamily] = GaugeMetricFamily,
+) -> Metric:
+    family = kind(name, help_text, labels=[label])
     for value, figure in values.items():
         family.add_metric([value], figure)
     return family

@@ -30,7 +30,13 @@ class LogsQuery(BaseModel):
 
 READINESS_EXAMPLE: dict[str, Any] = {
     "status": "degraded",
-    "components": {"event_thread": "ok", "gateway.PAPER": "ok", "gateway.CTP": "degraded"},
+    "components": {
+        "event_thread": "ok",
+        "journal": "ok",
+        "store": "degraded",
+        "gateway.PAPER": "ok",
+        "gateway.CTP": "degraded",
+    },
 }
 UNREADY_EXAMPLE: dict[str, Any] = {"status": "down", "components": {"event_thread": "down", "gateway.PAPER": "ok"}}
 STATUS_EXAMPLE: dict[str, Any] = {
@@ -50,8 +56,17 @@ STATUS_EXAMPLE: dict[str, Any] = {
         "bridge_backlog": 0,
     },
     "apps": {"CtaStrategy": "loaded"},
+    "journal": {
+        "epoch": "8f14e45f",
+        "first_seq": 1,
+        "last_seq": 120_000,
+        "size_bytes": 52_428_800,
+        "reserve": True,
+        "waiting": 0,
+        "refusal": "",
+    },
     "sessions": [],
-    "sinks": [],
+    "sinks": [{"name": "store", "seq": 119_990, "lag": 10, "written": 20_000, "dead_letters": 0, "error": ""}],
 }
 LOG_EXAMPLE: dict[str, Any] = {
     "number": 42,

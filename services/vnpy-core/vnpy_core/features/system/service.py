@@ -18,6 +18,7 @@ from vnpy_core.domain.events import Log
 from vnpy_core.kit.logging import redact
 from vnpy_core.ports.clock import Clock
 from vnpy_core.ports.engine import EngineStatus, TradingEngine
+from vnpy_core.ports.store import SinkState
 
 LOG_LINES = 2_000
 LOG_TOPICS = (topics.LOG, topics.STRATEGY_LOG)
@@ -90,6 +91,22 @@ class EventThread(msgspec.Struct, frozen=True, kw_only=True):
     bridge_backlog: int
 
 
+class JournalFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """The journal of everything that happened."""
+
+    epoch: str
+    first_seq: int
+    """The oldest row kept."""
+    last_seq: int
+    size_bytes: int
+    reserve: bool
+    """Whether disk space is held back for the case that the disk is full."""
+    waiting: int
+    """Events that were acted upon and are not durable yet; 0 when all is well."""
+    refusal: str
+    """Why no new order is taken; empty when they are."""
+
+
 class Session(msgspec.Struct, frozen=True, kw_only=True):
     """One WebSocket client; `queued` frames wait, `sent`, `conflated` and `dropped` are totals since it came."""
 
@@ -112,8 +129,11 @@ class SystemStatus(msgspec.Struct, frozen=True, kw_only=True):
     components: list[Component]
     event_thread: EventThread
     apps: dict[str, str]
+    journal: JournalFigures | None
+    """Null where nothing is journaled."""
     sessions: list[Session]
-    sinks: list[dict[str, str]]
+    sinks: list[SinkState]
+    """What follows the journal, such as the database `store`, and how far each has come."""
 
 
 class LogLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,7 +165,10 @@ class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SystemService:
-    """Loop thread only. `sessions` gives objects with the attributes of `Session`; `components` takes more parts."""
+    """Loop thread only. `sessions` gives objects with the attributes of `Session`; `components` takes more parts.
+
+    `sinks` gives the state of each sink at this moment; a part of the sink's name shows how it is.
+    """
 
     def __init__(
         self,
@@ -154,12 +177,14 @@ class SystemService:
         clock: Clock,
         *,
         sessions: Callable[[], Iterable[object]] = tuple,
+        sinks: Callable[[], Iterable[SinkState]] = tuple,
         components: Components | None = None,
     ) -> None:
         self._engine = engine
         self._view = view
         self._clock = clock
         self._session_objects = sessions
+        self._sinks = sinks
         self._started_at = clock.now()
         self._started = clock.monotonic()
         self._lines: deque[LogLine] = deque(maxlen=LOG_LINES)
@@ -199,8 +224,9 @@ class SystemService:
             components=parts,
             event_thread=_event_thread(engine),
             apps=engine.apps,
+            journal=_journal_figures(engine),
             sessions=self.sessions(),
-            sinks=[],
+            sinks=self.sinks(),
         )
 
     def logs(self, wanted: LogFilter, before: int | None, limit: int) -> list[LogLine]:
@@ -221,6 +247,10 @@ class SystemService:
         """The WebSocket clients of the moment."""
         return [msgspec.convert(session, Session, from_attributes=True) for session in self._session_objects()]
 
+    def sinks(self) -> list[SinkState]:
+        """What follows the journal, and how far it has come."""
+        return list(self._sinks())
+
     def orders_by_status(self) -> dict[str, int]:
         """How many orders the view holds in each status."""
         counts: dict[str, int] = dict.fromkeys(Status, 0)
@@ -233,13 +263,31 @@ class SystemService:
         return {gateway.gateway_name: gateway.connected for gateway in self._engine.gateways()}
 
     def _parts(self) -> list[Component]:
-        return [*self.components.look(), *self._gateways(), *self._apps()]
+        return [*self.components.look(), *self._journal(), *self._following(), *self._gateways(), *self._apps()]
 
     def _event_thread(self) -> tuple[ComponentState, str]:
         status = self._engine.status()
         if status.alive:
             return ComponentState.OK, ""
         return ComponentState.DOWN, f"no answer for {status.lag_ms:.0f} ms, {status.queue_length} events wait"
+
+    def _journal(self) -> list[Component]:
+        status = self._engine.status()
+        if status.journal is None:
+            return []
+        state, detail = _journal_state(status)
+        return [Component(name="journal", state=state, detail=detail, critical=True)]
+
+    def _following(self) -> list[Component]:
+        return [
+            Component(
+                name=sink.name,
+                state=ComponentState.DEGRADED if sink.error else ComponentState.OK,
+                detail=f"{sink.lag} rows behind: {sink.error}" if sink.error else "",
+                critical=False,
+            )
+            for sink in self._sinks()
+        ]
 
     def _gateways(self) -> list[Component]:
         return [
@@ -275,6 +323,30 @@ def _overall(parts: list[Component]) -> ComponentState:
     if any(part.state is not ComponentState.OK for part in parts):
         return ComponentState.DEGRADED
     return ComponentState.OK
+
+
+def _journal_state(status: EngineStatus) -> tuple[ComponentState, str]:
+    if status.journal_refusal:
+        return ComponentState.DOWN, status.journal_refusal
+    if status.journal_waiting:
+        return ComponentState.DEGRADED, f"{status.journal_waiting} events are not durable yet"
+    if status.journal is not None and not status.journal.reserve:
+        return ComponentState.DEGRADED, "no disk space is held back for the case that the disk is full"
+    return ComponentState.OK, ""
+
+
+def _journal_figures(status: EngineStatus) -> JournalFigures | None:
+    if status.journal is None:
+        return None
+    return JournalFigures(
+        epoch=status.journal.epoch,
+        first_seq=status.journal.first_seq,
+        last_seq=status.journal.last_seq,
+        size_bytes=status.journal.size_bytes,
+        reserve=status.journal.reserve,
+        waiting=status.journal_waiting,
+        refusal=status.journal_refusal,
+    )
 
 
 def _event_thread(status: EngineStatus) -> EventThread:

@@ -8,12 +8,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from vnpy_core.domain.errors import CoreError, FieldError, OutcomeUnknown, ValidationFailed
-from vnpy_core.domain.events import Account, Contract, Gateway, Order, Position, Tick, Trade
+from vnpy_core.domain.events import Account, Contract, Gateway, IntentOutcome, Order, Position, Tick, Trade
+from vnpy_core.domain.reconciliation import Reconciliation
 from vnpy_core.features.trading import schemas
 from vnpy_core.features.trading.idempotency import Answer
-from vnpy_core.features.trading.listing import NameKey, Page, SeqKey
+from vnpy_core.features.trading.listing import NameKey, Page
 from vnpy_core.features.trading.schemas import ClientOrderId, answers, page_of
 from vnpy_core.features.trading.service import CancelAllResult, Subscription, TradingService
+from vnpy_core.ports.auth import Principal
+from vnpy_core.ports.store import SeqKey
 from vnpy_core.web.auth import require_admin, require_trader, require_viewer
 from vnpy_core.web.paging import decode_cursor, encode_cursor
 from vnpy_core.web.problems import problem, problem_response, request_id, responses
@@ -21,14 +24,26 @@ from vnpy_core.web.responses import FastResponse, page_model, wire_model
 
 router = APIRouter(prefix="/api/v1/trading", tags=["trading"])
 
-VIEWER, TRADER, ADMIN = [Depends(require_viewer)], [Depends(require_trader)], [Depends(require_admin)]
+VIEWER, TRADER = [Depends(require_viewer)], [Depends(require_trader)]
+Trader = Annotated[Principal, Depends(require_trader)]
+Admin = Annotated[Principal, Depends(require_admin)]
 REPLAY = {"Idempotent-Replay": "true"}
+INCOMPLETE = {"X-Incomplete": "history"}
+INCOMPLETE_HEADER: dict[str, Any] = {
+    "X-Incomplete": {
+        "description": "`history`: the database could not be asked or is behind, so past items may be missing; "
+        "ask for this page again later",
+        "schema": {"type": "string", "enum": ["history"]},
+    }
+}
 ORDER_CODES = (
     *("OUTCOME_UNKNOWN", "NOT_FOUND", "IDEMPOTENCY_MISMATCH", "GATEWAY_NOT_CONNECTED", "RISK_DENIED"),
     *("GATEWAY_REFUSED", "TRADING_HALTED", "RATE_LIMITED", "OVERLOADED", "STORAGE_FULL"),
 )
 CANCEL_CODES = ("OUTCOME_UNKNOWN", "NOT_FOUND", "CONFLICT", "GATEWAY_NOT_CONNECTED", "OVERLOADED")
 ACCEPT_CODES = ("OUTCOME_UNKNOWN", "NOT_FOUND", "CONFLICT", "OVERLOADED")
+DECISION_CODES = ("NOT_FOUND", "CONFLICT", "OVERLOADED", "STORAGE_FULL")
+RUN_CODES = ("NOT_FOUND", "GATEWAY_NOT_CONNECTED", "OVERLOADED", "STORAGE_FULL")
 SUBSCRIBE_CODES = ("OUTCOME_UNKNOWN", "NOT_FOUND", "GATEWAY_NOT_CONNECTED", "OVERLOADED")
 
 
@@ -68,16 +83,15 @@ async def list_gateways(trading: Trading) -> Response:
     "/gateways/{gateway_name}/connect",
     operation_id="connect_gateway",
     summary="Connect a gateway",
-    dependencies=ADMIN,
     status_code=202,
     response_model=wire_model(schemas.GatewayAccepted),
     responses=answers(202, {"gateway_name": "PAPER"}, *ACCEPT_CODES),
 )
 async def connect_gateway(
-    gateway_name: GatewayName, trading: Trading, body: schemas.ConnectBody | None = None
+    gateway_name: GatewayName, trading: Trading, caller: Admin, body: schemas.ConnectBody | None = None
 ) -> Response:
     """Begin to connect. `GET /gateways` and topic `gateway.updated` show how it ends; 409 where it is under way."""
-    await trading.connect(gateway_name, dict(body.setting) if body else {})
+    await trading.connect(gateway_name, dict(body.setting) if body else {}, by=caller.name)
     return FastResponse(schemas.GatewayAccepted(gateway_name), 202)
 
 
@@ -85,14 +99,13 @@ async def connect_gateway(
     "/gateways/{gateway_name}/disconnect",
     operation_id="disconnect_gateway",
     summary="Disconnect a gateway",
-    dependencies=ADMIN,
     status_code=202,
     response_model=wire_model(schemas.GatewayAccepted),
     responses=answers(202, {"gateway_name": "PAPER"}, *ACCEPT_CODES),
 )
-async def disconnect_gateway(gateway_name: GatewayName, trading: Trading) -> Response:
+async def disconnect_gateway(gateway_name: GatewayName, trading: Trading, caller: Admin) -> Response:
     """Close the connection; 409 where there is none. Orders at the venue stay as they are."""
-    await trading.disconnect(gateway_name)
+    await trading.disconnect(gateway_name, by=caller.name)
     return FastResponse(schemas.GatewayAccepted(gateway_name), 202)
 
 
@@ -166,7 +179,8 @@ async def create_order(
       `/orders/by-client-id/{client_order_id}`.
     - The same key with the same body gives the first answer with `Idempotent-Replay: true`, with another body 409.
       Keys are one name space for all callers. The newest 100,000 are remembered; an older one, or one from before a
-      restart, is answered with its order as it is now where that is still known.
+      restart, is answered with its order as it is now, or 202 where nobody knows what became of it. It is not sent
+      again unless it is known that nothing was sent.
     - Where closing was split into today's and yesterday's position, `child_orders` lists the parts.
     """
     answer = await trading.place(body.request(), _one_key(body.client_order_id, idempotency_key))
@@ -202,18 +216,18 @@ async def create_orders(request: Request, body: schemas.BatchBody, trading: Trad
     "/orders/cancel-all",
     operation_id="cancel_all_orders",
     summary="Cancel all orders that fit",
-    dependencies=TRADER,
     status_code=202,
     response_model=wire_model(CancelAllResult),
     responses=answers(202, {"cancelled": 3, "failed": []}),
 )
-async def cancel_all_orders(trading: Trading, body: schemas.CancelAllBody | None = None) -> Response:
+async def cancel_all_orders(trading: Trading, caller: Trader, body: schemas.CancelAllBody | None = None) -> Response:
     """Ask the venues to cancel every active order, or those of a contract, gateway and strategy.
 
     `cancelled` counts the orders that were asked for; `failed` names those that could not be (a gateway that is not
     connected, an order that was filled meanwhile). The outcome follows on topic `order.updated`.
     """
-    return FastResponse(await trading.cancel_all((body or schemas.CancelAllBody()).wanted()), 202)
+    wanted = (body or schemas.CancelAllBody()).wanted()
+    return FastResponse(await trading.cancel_all(wanted, by=caller.name), 202)
 
 
 @router.get(
@@ -222,14 +236,15 @@ async def cancel_all_orders(trading: Trading, body: schemas.CancelAllBody | None
     summary="List orders",
     dependencies=VIEWER,
     response_model=page_model(Order),
-    responses=answers(200, page_of(schemas.ORDER_EXAMPLE)),
+    responses=answers(200, page_of(schemas.ORDER_EXAMPLE), headers=INCOMPLETE_HEADER),
 )
 async def list_orders(query: Annotated[schemas.OrdersQuery, Query()], trading: Trading) -> Response:
     """Orders by `seq`, the order of their last changes: one that changes while you page is shown again, none is missed.
 
-    `start` counts in and `end` does not; an order that has no venue time yet counts by `updated_at`.
+    Those of past days come from the database. `start` counts in and `end` does not; an order that has no venue time
+    yet counts by `updated_at`.
     """
-    return _page(trading.orders(query.wanted(), _after_seq(query), query.limit))
+    return _page(await trading.orders(query.wanted(), _after_seq(query), query.limit))
 
 
 @router.get(
@@ -238,11 +253,14 @@ async def list_orders(query: Annotated[schemas.OrdersQuery, Query()], trading: T
     summary="Get an order by its client_order_id",
     dependencies=VIEWER,
     response_model=wire_model(Order),
-    responses=answers(200, schemas.ORDER_EXAMPLE, "NOT_FOUND"),
+    responses=answers(200, schemas.ORDER_EXAMPLE, "NOT_FOUND", "OVERLOADED"),
 )
 async def get_order_by_client_id(client_order_id: ClientOrderIdPath, trading: Trading) -> Response:
-    """The order as it is now. 404 says that no such order is known, which after a 202 may change."""
-    return FastResponse(trading.order_by_client_id(client_order_id))
+    """The order as it is now. 404 says that no such order is known, which after a 202 may change.
+
+    503 where only the database could know it and does not answer.
+    """
+    return FastResponse(await trading.order_by_client_id(client_order_id))
 
 
 @router.get(
@@ -251,11 +269,14 @@ async def get_order_by_client_id(client_order_id: ClientOrderIdPath, trading: Tr
     summary="Get an order",
     dependencies=VIEWER,
     response_model=wire_model(Order),
-    responses=answers(200, schemas.ORDER_EXAMPLE, "NOT_FOUND"),
+    responses=answers(200, schemas.ORDER_EXAMPLE, "NOT_FOUND", "OVERLOADED"),
 )
 async def get_order(vt_orderid: VtOrderId, trading: Trading) -> Response:
-    """The order as it is now."""
-    return FastResponse(trading.order(vt_orderid))
+    """The order as it is now; the newest one where the venue has used the id again.
+
+    503 where only the database could know it and does not answer.
+    """
+    return FastResponse(await trading.order(vt_orderid))
 
 
 @router.delete(
@@ -286,6 +307,76 @@ async def cancel_order(vt_orderid: VtOrderId, trading: Trading) -> Response:
     return await _cancel(vt_orderid, trading)
 
 
+# Reconciliation: do our books and the venue agree?
+
+
+@router.get(
+    "/reconciliation",
+    operation_id="list_reconciliations",
+    summary="List what differs between venues and books",
+    dependencies=VIEWER,
+    response_model=page_model(Reconciliation),
+    responses=answers(200, page_of(schemas.RECONCILIATION_EXAMPLE)),
+)
+async def list_reconciliations(trading: Trading) -> Response:
+    """The last comparison of each gateway: every difference, how it was resolved and on what evidence.
+
+    Orders pass a gateway in RECONCILED and ACCEPTED. In DIFFERENT an admin has to resolve the unknown intents, or
+    accept what differs; before that `POST /orders` answers 409 GATEWAY_NOT_CONNECTED with a member `reconciliation`.
+    """
+    return _all(trading.reconciliations())
+
+
+@router.post(
+    "/reconciliation/run",
+    operation_id="run_reconciliation",
+    summary="Compare a venue with the books again",
+    status_code=202,
+    response_model=wire_model(schemas.ReconciliationStarted),
+    responses=answers(202, {"gateway_name": "PAPER"}, *RUN_CODES),
+)
+async def run_reconciliation(trading: Trading, caller: Admin, body: schemas.RunBody | None = None) -> Response:
+    """Begin to compare one gateway, or every connected one. No order passes it until it is reconciled again."""
+    gateway_name = body.gateway_name if body else None
+    await trading.reconcile(gateway_name, by=caller.name)
+    return FastResponse(schemas.ReconciliationStarted(gateway_name), 202)
+
+
+@router.post(
+    "/reconciliation/accept",
+    operation_id="accept_differences",
+    summary="Trade through a gateway although it differs",
+    response_model=wire_model(Reconciliation),
+    responses=answers(200, schemas.RECONCILIATION_EXAMPLE | {"state": "ACCEPTED"}, *DECISION_CODES),
+)
+async def accept_differences(trading: Trading, caller: Admin, body: schemas.AcceptBody) -> Response:
+    """The venue's positions become where our books begin. Who accepted it and why is put on record.
+
+    409 where there is nothing to accept.
+    """
+    return FastResponse(await trading.accept_differences(body.gateway_name, reason=body.reason, by=caller.name))
+
+
+@router.post(
+    "/reconciliation/{client_order_id:path}/resolve",
+    operation_id="resolve_intent",
+    summary="Say what became of an order that nobody knows about",
+    response_model=wire_model(IntentOutcome),
+    responses=answers(200, schemas.OUTCOME_EXAMPLE, *DECISION_CODES),
+)
+async def resolve_intent(
+    client_order_id: ClientOrderIdPath, trading: Trading, caller: Admin, body: schemas.ResolveBody
+) -> Response:
+    """An unknown intent is BOUND to the venue's order `vt_orderid`, or was NOT_SENT: then its key may be tried again.
+
+    Who decided it and the evidence are put on record. 409 where its outcome is known already.
+    """
+    outcome = await trading.resolve_intent(
+        client_order_id, body.state, vt_orderid=body.vt_orderid or "", evidence=body.evidence, by=caller.name
+    )
+    return FastResponse(outcome)
+
+
 # What the venues say
 
 
@@ -295,11 +386,11 @@ async def cancel_order(vt_orderid: VtOrderId, trading: Trading) -> Response:
     summary="List trades",
     dependencies=VIEWER,
     response_model=page_model(Trade),
-    responses=answers(200, page_of(schemas.TRADE_EXAMPLE)),
+    responses=answers(200, page_of(schemas.TRADE_EXAMPLE), headers=INCOMPLETE_HEADER),
 )
 async def list_trades(query: Annotated[schemas.TradesQuery, Query()], trading: Trading) -> Response:
-    """Fills by `seq`. `start` counts in and `end` does not."""
-    return _page(trading.trades(query.wanted(), _after_seq(query), query.limit))
+    """Fills by `seq`; those of past days come from the database. `start` counts in and `end` does not."""
+    return _page(await trading.trades(query.wanted(), _after_seq(query), query.limit))
 
 
 @router.get(
@@ -398,7 +489,8 @@ def _after_name(query: schemas.PageQuery) -> NameKey:
 
 def _page(page: Page[Any]) -> Response:
     cursor = None if page.next_key is None else encode_cursor(page.next_key)
-    return FastResponse({"items": page.items, "next_cursor": cursor})
+    headers = INCOMPLETE if page.incomplete else None
+    return FastResponse({"items": page.items, "next_cursor": cursor}, headers=headers)
 
 
 def _all(items: Sequence[object]) -> Response:

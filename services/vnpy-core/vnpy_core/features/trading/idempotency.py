@@ -57,6 +57,14 @@ class OrderKeys:
     def __contains__(self, key: str) -> bool:
         return key in self._uses
 
+    def is_unknown(self, key: str) -> bool:
+        """Whether it ended so that nobody knew what became of it."""
+        return key in self._uses and isinstance(self._uses[key].outcome, OutcomeUnknown)
+
+    def free(self, key: str) -> None:
+        """Evidence came that nothing was sent: the key may be tried again."""
+        del self._uses[key]
+
     async def once(self, key: str, request: OrderRequest, submit: Callable[[], Awaitable[SubmittedOrder]]) -> Answer:
         """`submit()` at the first use of `key`; the first use's outcome at every later one, waiting for it if need be.
 

@@ -7,9 +7,10 @@ Everything else is listed by name. All of it on the loop thread.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from operator import attrgetter
 from typing import Generic, TypeVar
@@ -17,64 +18,18 @@ from typing import Generic, TypeVar
 import msgspec
 
 from vnpy_core.bus.read_view import ReadView
-from vnpy_core.domain.enums import Product, Status
+from vnpy_core.domain.enums import Product
 from vnpy_core.domain.events import Account, Contract, Order, Position, Tick, Trade
+from vnpy_core.ports.store import OrderQuery, SeqKey, TradeQuery
 
 T = TypeVar("T")
-SeqKey = tuple[int, str]
+S = TypeVar("S", Order, Trade)
 NameKey = tuple[str, str]
 K = TypeVar("K", SeqKey, NameKey)
 
-_ORDER_KEY: Callable[[Order], SeqKey] = attrgetter("seq", "vt_orderid")
-_TRADE_KEY: Callable[[Trade], SeqKey] = attrgetter("seq", "vt_tradeid")
+ORDER_KEY: Callable[[Order], SeqKey] = attrgetter("seq", "vt_orderid")
+TRADE_KEY: Callable[[Trade], SeqKey] = attrgetter("seq", "vt_tradeid")
 _CONTRACT_KEY: Callable[[Contract], NameKey] = attrgetter("vt_symbol", "gateway_name")
-
-
-class OrderFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which orders: each field that is not None must fit. `start` counts in, `end` does not.
-
-    Times are the venue's; an order that has none yet counts by `updated_at`.
-    """
-
-    active: bool | None = None
-    vt_symbol: str | None = None
-    gateway_name: str | None = None
-    status: Status | None = None
-    strategy_name: str | None = None
-    start: datetime | None = None
-    end: datetime | None = None
-
-    def admits(self, order: Order) -> bool:
-        """Whether `order` is among those asked for."""
-        return (
-            self.active in (None, order.is_active)
-            and self.vt_symbol in (None, order.vt_symbol)
-            and self.gateway_name in (None, order.gateway_name)
-            and self.status in (None, order.status)
-            and self.strategy_name in (None, order.strategy_name)
-            and _within(order.datetime or order.updated_at, self.start, self.end)
-        )
-
-
-class TradeFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which trades; as for orders. A trade without a time is in no interval."""
-
-    vt_symbol: str | None = None
-    gateway_name: str | None = None
-    vt_orderid: str | None = None
-    strategy_name: str | None = None
-    start: datetime | None = None
-    end: datetime | None = None
-
-    def admits(self, trade: Trade) -> bool:
-        """Whether `trade` is among those asked for."""
-        return (
-            self.vt_symbol in (None, trade.vt_symbol)
-            and self.gateway_name in (None, trade.gateway_name)
-            and self.vt_orderid in (None, trade.vt_orderid)
-            and self.strategy_name in (None, trade.strategy_name)
-            and _within(trade.datetime, self.start, self.end)
-        )
 
 
 class StateFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,23 +66,55 @@ class StateFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):
-    """Some items in order, and the key of the last one where more follow."""
+    """Some items in order, and the key of the last one where more follow.
+
+    `incomplete`: past ones may be missing, because the store could not be asked or has not taken them in yet.
+    """
 
     items: list[T]
     next_key: tuple[int, str] | tuple[str, str] | None
+    incomplete: bool = False
 
 
-def orders(view: ReadView, wanted: OrderFilter, after: SeqKey, limit: int) -> Page[Order]:
-    """Orders whose `(seq, vt_orderid)` is above `after`, lowest first."""
+def admits_order(wanted: OrderQuery, order: Order) -> bool:
+    """Whether `order` is among those asked for."""
+    return (
+        wanted.active in (None, order.is_active)
+        and wanted.vt_symbol in (None, order.vt_symbol)
+        and wanted.gateway_name in (None, order.gateway_name)
+        and wanted.status in (None, order.status)
+        and wanted.strategy_name in (None, order.strategy_name)
+        and _within(order.datetime or order.updated_at, wanted.start, wanted.end)
+    )
+
+
+def admits_trade(wanted: TradeQuery, trade: Trade) -> bool:
+    """Whether `trade` is among those asked for."""
+    return (
+        wanted.vt_symbol in (None, trade.vt_symbol)
+        and wanted.gateway_name in (None, trade.gateway_name)
+        and wanted.vt_orderid in (None, trade.vt_orderid)
+        and wanted.strategy_name in (None, trade.strategy_name)
+        and _within(trade.datetime, wanted.start, wanted.end)
+    )
+
+
+def live_orders(view: ReadView, wanted: OrderQuery, after: SeqKey, through: SeqKey | None = None) -> Iterator[Order]:
+    """The view's orders whose `(seq, vt_orderid)` is above `after` and not above `through`, lowest first."""
     held = view.active_orders.values() if wanted.active else view.orders()
-    rest = sorted((order for order in held if order.seq >= after[0]), key=_ORDER_KEY)
-    return _page(filter(wanted.admits, rest), _ORDER_KEY, after, limit)
+    return filter(partial(admits_order, wanted), _between(held, ORDER_KEY, after, through))
 
 
-def trades(view: ReadView, wanted: TradeFilter, after: SeqKey, limit: int) -> Page[Trade]:
-    """Trades whose `(seq, vt_tradeid)` is above `after`, lowest first."""
-    rest = sorted((trade for trade in view.trades.values() if trade.seq >= after[0]), key=_TRADE_KEY)
-    return _page(filter(wanted.admits, rest), _TRADE_KEY, after, limit)
+def live_trades(view: ReadView, wanted: TradeQuery, after: SeqKey, through: SeqKey | None = None) -> Iterator[Trade]:
+    """The view's trades whose `(seq, vt_tradeid)` is above `after` and not above `through`, lowest first."""
+    return filter(partial(admits_trade, wanted), _between(view.trades.values(), TRADE_KEY, after, through))
+
+
+def first(items: Iterable[T], key: Callable[[T], K], limit: int) -> Page[T]:
+    """The first `limit` of items that come in the order of `key`."""
+    found = list(islice(items, limit + 1))
+    more = len(found) > limit
+    return Page(found[:limit], key(found[limit - 1]) if more else None)
 
 
 def positions(view: ReadView, wanted: StateFilter, after: NameKey, limit: int) -> Page[Position]:
@@ -168,8 +155,14 @@ def _within(time: datetime | None, start: datetime | None, end: datetime | None)
     return time is not None and (start is None or time >= start) and (end is None or time < end)
 
 
+def _between(items: Iterable[S], key: Callable[[S], SeqKey], after: SeqKey, through: SeqKey | None) -> list[S]:
+    lowest, highest = after[0], float("inf") if through is None else through[0]
+    found = sorted((item for item in items if lowest <= item.seq <= highest), key=key)
+    while found and through is not None and key(found[-1]) > through:
+        found.pop()
+    return found[bisect_right(found, after, key=key) :]
+
+
 def _page(ordered: Iterable[T], key: Callable[[T], K], after: K, limit: int) -> Page[T]:
     """The first `limit` items above `after`, of items that come in the order of `key`."""
-    items = list(islice((item for item in ordered if key(item) > after), limit + 1))
-    more = len(items) > limit
-    return Page(items[:limit], key(items[limit - 1]) if more else None)
+    return first((item for item in ordered if key(item) > after), key, limit)

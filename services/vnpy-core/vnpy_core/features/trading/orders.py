@@ -10,12 +10,13 @@ import msgspec
 
 from vnpy_core.domain.enums import Direction, Offset, OrderType, Product
 from vnpy_core.domain.errors import FieldError
-from vnpy_core.domain.events import Contract, Order
+from vnpy_core.domain.events import Contract, Order, OrderIntent
 from vnpy_core.domain.symbols import vt_symbol
 
 ABSURD = 1e12
 """No price or volume of any market comes near it: beyond it lies a unit error, not an order."""
 SENDABLE_TYPES = frozenset({OrderType.LIMIT, OrderType.MARKET, OrderType.STOP, OrderType.FAK, OrderType.FOK})
+_PARTS = frozenset({Offset.CLOSE, Offset.CLOSETODAY, Offset.CLOSEYESTERDAY})
 _EXACT = decimal.Context(prec=700)
 """Enough digits for the remainder of any two doubles, so that no remainder is ever inexact or impossible."""
 
@@ -38,18 +39,24 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
         """VnPy's name of the contract."""
         return vt_symbol(self.symbol, self.exchange)
 
-    def describes(self, order: Order) -> bool:
-        """Whether `order` is what this request would have made."""
+    def describes(self, order: Order | OrderIntent) -> bool:
+        """Whether `order` is what this request would have made, or a part of it where closing is split."""
         return (
             order.vt_symbol == self.vt_symbol
             and order.direction == self.direction
-            and order.offset == self.offset
+            and (self._is_whole(order) or self.may_contain(order))
             and order.type == self.type
-            and order.volume == self.volume
             and order.price == self.price
             and order.reference == self.reference
             and self.gateway_name in (None, order.gateway_name)
         )
+
+    def may_contain(self, order: Order | OrderIntent) -> bool:
+        """Whether `order` may be one of the parts, today's or yesterday's, into which closing is split."""
+        return self.offset is Offset.CLOSE and order.offset in _PARTS and order.volume <= self.volume
+
+    def _is_whole(self, order: Order | OrderIntent) -> bool:
+        return order.offset == self.offset and order.volume == self.volume
 
 
 def wrong_fields(request: OrderRequest, contract: Contract) -> list[FieldError]:

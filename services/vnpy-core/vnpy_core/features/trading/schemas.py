@@ -9,11 +9,12 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vnpy_core.domain.commands import SubmittedOrder
-from vnpy_core.domain.enums import Offset, OrderType, Product
+from vnpy_core.domain.enums import IntentState, Offset, OrderType, Product
 from vnpy_core.domain.events import Order, Tick
 from vnpy_core.domain.symbols import vt_symbol
-from vnpy_core.features.trading.listing import OrderFilter, SeqKey, StateFilter, TradeFilter
+from vnpy_core.features.trading.listing import StateFilter
 from vnpy_core.features.trading.orders import ABSURD, OrderRequest
+from vnpy_core.ports.store import OrderQuery, SeqKey, TradeQuery
 from vnpy_core.web.inputs import DirectionInput, FiniteFloat, OffsetInput, OrderTypeInput, StatusInput, Time
 from vnpy_core.web.problems import responses
 
@@ -141,14 +142,54 @@ class CancelAllBody(_Strict):
     gateway_name: Name | None = None
     strategy_name: Name | None = None
 
-    def wanted(self) -> OrderFilter:
-        """The filter of the service."""
-        return OrderFilter(
+    def wanted(self) -> OrderQuery:
+        """What the service is asked for."""
+        return OrderQuery(
             active=True,
             vt_symbol=self.vt_symbol,
             gateway_name=self.gateway_name,
             strategy_name=self.strategy_name,
         )
+
+
+class RunBody(_Strict):
+    """Which gateway; every connected one where none is named."""
+
+    gateway_name: Name | None = None
+
+
+class AcceptBody(_Strict):
+    """A gateway to trade through although it differs, and why."""
+
+    gateway_name: Name
+    reason: str = Field(min_length=1, max_length=1024, examples=["the broker confirmed the position by phone"])
+
+
+class ResolveBody(_Strict):
+    """What became of an intent, and how that is known."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"state": "NOT_SENT", "evidence": "not in the broker's list of 2026-11-21"},
+                {
+                    "state": "BOUND",
+                    "vt_orderid": "CTP.1_2_3",
+                    "evidence": "the broker's order 3 has our price and time",
+                },
+            ]
+        }
+    )
+
+    state: Literal[IntentState.BOUND, IntentState.NOT_SENT]
+    vt_orderid: Name | None = Field(default=None, description="The venue's order; goes with BOUND")
+    evidence: str = Field(min_length=1, max_length=4096)
+
+    @model_validator(mode="after")
+    def _order_where_bound(self) -> Self:
+        if (self.state is IntentState.BOUND) != (self.vt_orderid is not None):
+            raise ValueError("vt_orderid goes with BOUND, and only with it")
+        return self
 
 
 # Queries
@@ -182,9 +223,9 @@ class OrdersQuery(SeqQuery):
     active: bool | None = None
     status: StatusInput | None = None
 
-    def wanted(self) -> OrderFilter:
-        """The filter of the service."""
-        return OrderFilter(
+    def wanted(self) -> OrderQuery:
+        """What the service is asked for."""
+        return OrderQuery(
             active=self.active,
             vt_symbol=self.vt_symbol,
             gateway_name=self.gateway_name,
@@ -200,9 +241,9 @@ class TradesQuery(SeqQuery):
 
     vt_orderid: Name | None = None
 
-    def wanted(self) -> TradeFilter:
-        """The filter of the service."""
-        return TradeFilter(
+    def wanted(self) -> TradeQuery:
+        """What the service is asked for."""
+        return TradeQuery(
             vt_symbol=self.vt_symbol,
             gateway_name=self.gateway_name,
             vt_orderid=self.vt_orderid,
@@ -281,6 +322,12 @@ class CancelAccepted(msgspec.Struct, frozen=True):
     """The venue was asked; topic `order.updated` shows how it ends."""
 
     vt_orderid: str
+
+
+class ReconciliationStarted(msgspec.Struct, frozen=True):
+    """The comparison begins; `GET /reconciliation` shows how it ends. Null stands for every connected gateway."""
+
+    gateway_name: str | None
 
 
 class BatchItem(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -417,13 +464,65 @@ TICK_EXAMPLE: dict[str, Any] = msgspec.to_builtins(
 )
 
 
+INTENT_EXAMPLE: dict[str, Any] = {
+    "client_order_id": "my-order-1",
+    "gateway_name": "PAPER",
+    "vt_symbol": "rb2505.SHFE",
+    "symbol": "rb2505",
+    "exchange": "SHFE",
+    "direction": "LONG",
+    "offset": "OPEN",
+    "type": "LIMIT",
+    "price": 3500.0,
+    "volume": 2.0,
+    "reference": "",
+    "strategy_name": None,
+    "created_at": "2026-11-21T02:00:00.120000Z",
+}
+OUTCOME_EXAMPLE: dict[str, Any] = {
+    "client_order_id": "my-order-1",
+    "gateway_name": "PAPER",
+    "state": "NOT_SENT",
+    "vt_orderid": "",
+    "reason": "",
+    "evidence": "not in the broker's list of 2026-11-21",
+    "by": "admin",
+    "at": "2026-11-21T02:05:00Z",
+}
+RECONCILIATION_EXAMPLE: dict[str, Any] = {
+    "gateway_name": "PAPER",
+    "state": "DIFFERENT",
+    "started_at": "2026-11-21T02:00:10Z",
+    "finished_at": "2026-11-21T02:00:11Z",
+    "orders_seen": 12,
+    "trades_seen": 7,
+    "differences": [
+        {
+            "kind": "POSITION",
+            "key": "rb2505.SHFE",
+            "venue": "3",
+            "books": "2",
+            "resolved": False,
+            "resolution": "",
+            "evidence": "shown by the venue after the connect",
+        }
+    ],
+    "unknown_intents": [{"intent": INTENT_EXAMPLE, "evidence": "the gateway cannot list its orders"}],
+    "accepted_by": "",
+    "accepted_reason": "",
+}
+
+
 def page_of(example: dict[str, Any]) -> dict[str, Any]:
     """The example of a list."""
     return {"items": [example], "next_cursor": None}
 
 
 def answers(
-    status: Literal[200, 201, 202, 207], example: dict[str, Any], *codes: str
+    status: Literal[200, 201, 202, 207],
+    example: dict[str, Any],
+    *codes: str,
+    headers: dict[str, Any] | None = None,
 ) -> dict[int | str, dict[str, Any]]:
     """OpenAPI's `responses`: an example of success, and these error codes (202 may be both)."""
     table = responses(*codes)
@@ -431,6 +530,8 @@ def answers(
     if status == 202 and "OUTCOME_UNKNOWN" in codes:
         entry["description"] = "Accepted, or: the outcome is not known yet"
     entry.setdefault("content", {})["application/json"] = {"example": example}
+    if headers:
+        entry["headers"] = headers
     return table
 
 

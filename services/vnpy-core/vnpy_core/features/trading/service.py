@@ -11,21 +11,30 @@ import structlog
 
 from vnpy_core.bus.read_view import ReadView
 from vnpy_core.domain.commands import SubmitOrder, SubmittedOrder
+from vnpy_core.domain.enums import IntentState
 from vnpy_core.domain.errors import (
     CoreError,
     FieldError,
     IdempotencyMismatch,
     NotFound,
+    OutcomeUnknown,
+    StoreUnavailable,
     ValidationFailed,
 )
-from vnpy_core.domain.events import Account, Contract, Gateway, Order, Position, Tick, Trade
+from vnpy_core.domain.events import Account, Contract, Gateway, IntentOutcome, Order, Position, Tick, Trade
+from vnpy_core.domain.reconciliation import Reconciliation
 from vnpy_core.features.trading import listing
-from vnpy_core.features.trading.idempotency import Answer, OrderKeys, sortable_ids
-from vnpy_core.features.trading.listing import NameKey, OrderFilter, Page, SeqKey, StateFilter, TradeFilter
+from vnpy_core.features.trading.history import History
+from vnpy_core.features.trading.idempotency import Answer, OrderKeys, Outcome, sortable_ids
+from vnpy_core.features.trading.listing import NameKey, Page, StateFilter
 from vnpy_core.features.trading.orders import OrderRequest, wrong_fields
 from vnpy_core.kit.logging import is_secret_key
 from vnpy_core.ports.clock import Clock
 from vnpy_core.ports.engine import TradingEngine
+from vnpy_core.ports.store import OrderQuery, SeqKey, Store, TradeQuery
+from vnpy_core.web.audit import AuditTrail
+
+_NOTHING_SENT = frozenset({IntentState.DENIED, IntentState.REFUSED, IntentState.NOT_SENT})
 
 _log = structlog.get_logger(__name__)
 
@@ -53,13 +62,25 @@ class CancelAllResult(msgspec.Struct, frozen=True):
 
 
 class TradingService:
-    """Loop thread only. Sends through the engine, reads from the view; raises `domain.errors`."""
+    """Loop thread only. Sends through the engine, reads from the view and the store; raises `domain.errors`.
+
+    `by` is the name of who asks: gateways, cancels of many orders and reconciliation are put on record with it.
+    """
 
     def __init__(
-        self, engine: TradingEngine, view: ReadView, clock: Clock, *, new_id: Callable[[], str] | None = None
+        self,
+        engine: TradingEngine,
+        view: ReadView,
+        clock: Clock,
+        *,
+        store: Store | None = None,
+        new_id: Callable[[], str] | None = None,
     ) -> None:
+        """Without a `store` there is no history older than what the view holds."""
         self._engine = engine
         self._view = view
+        self._history = History(view, store)
+        self._audit = AuditTrail(engine, clock)
         self._new_id = new_id or sortable_ids(clock)
         self._keys = OrderKeys()
 
@@ -69,13 +90,15 @@ class TradingService:
         """All gateways by name, with password-like default settings shown empty."""
         return [_without_secrets(gateway) for gateway in sorted(self._engine.gateways(), key=lambda g: g.gateway_name)]
 
-    async def connect(self, gateway_name: str, setting: dict[str, Any]) -> None:
+    async def connect(self, gateway_name: str, setting: dict[str, Any], *, by: str) -> None:
         """Start connecting. Raises NotFound, Conflict (connected or connecting)."""
         await self._engine.connect(gateway_name, setting)
+        await self._audit.note(by, "gateway.connect", gateway_name)
 
-    async def disconnect(self, gateway_name: str) -> None:
+    async def disconnect(self, gateway_name: str, *, by: str) -> None:
         """Close the connection. Raises NotFound, Conflict (not connected)."""
         await self._engine.disconnect(gateway_name)
+        await self._audit.note(by, "gateway.disconnect", gateway_name)
 
     # Subscriptions
 
@@ -98,16 +121,17 @@ class TradingService:
     async def place(self, request: OrderRequest, client_order_id: str | None = None) -> Answer:
         """Send an order, once per `client_order_id`; without one it gets a new one.
 
-        An order that the view knows by this id, though the id is no longer remembered (a restart, or 100,000 newer
-        ones), is answered as it is now. Raises ValidationFailed, NotFound, IdempotencyMismatch, OrderDenied, TryLater.
+        A key that is no longer remembered (a restart, or 100,000 newer ones) is looked for among the orders and the
+        intents: what was sent, or may have been, is answered as it is now. Raises ValidationFailed, NotFound,
+        IdempotencyMismatch, OrderDenied, TryLater.
         """
         key = client_order_id or self._new_id()
-        known = None if key in self._keys else self._view.order_by_client_id(key)
-        if known is None:
-            return await self._keys.once(key, request, lambda: self._submit(key, request))
-        if not request.describes(known):
-            raise IdempotencyMismatch(f"{key!r} was used for order {known.vt_orderid}, which is another one")
-        return Answer(SubmittedOrder(order=known), replayed=True)
+        if client_order_id is not None:
+            if self._keys.is_unknown(key) and self._was_not_sent(key):
+                self._keys.free(key)
+            if key not in self._keys and (answer := await self._recall(key, request)):
+                return answer
+        return await self._keys.once(key, request, lambda: self._submit(key, request))
 
     async def place_all(self, orders: list[tuple[OrderRequest, str | None]]) -> list[Answer | CoreError]:
         """Send orders in this order and wait for all together: each one's answer or error, whatever the others' is."""
@@ -137,15 +161,59 @@ class TradingService:
             )
         )
 
+    def _was_not_sent(self, client_order_id: str) -> bool:
+        known = self._engine.intent(client_order_id)
+        return known is not None and _sent_nothing(known[1])
+
+    async def _recall(self, key: str, request: OrderRequest) -> Answer | None:
+        """How an earlier request with this key ended; None where nothing was sent. Does not wait in that case."""
+        known, order = self._engine.intent(key), self._view.order_by_client_id(key)
+        meant = known[0] if known else order
+        if meant is None or (order is None and known and _sent_nothing(known[1])):
+            return None
+        if not request.describes(meant):
+            raise IdempotencyMismatch(f"{key!r} was used for another order request")
+        outcome = known[1] if known else None
+        if order is None and outcome is not None and outcome.state is IntentState.BOUND:
+            return Answer(await self._bound(key, request, outcome), replayed=True)
+        if order is None:
+            return Answer(_unknown(key, "it was meant to be sent; nothing says yet what became of it"), replayed=True)
+        return Answer(self._submitted(order, request), replayed=True)
+
+    async def _bound(self, key: str, request: OrderRequest, outcome: IntentOutcome) -> Outcome:
+        """The order that an intent became, wherever it is found."""
+        order = self._view.order(outcome.vt_orderid)
+        if order is None or order.client_order_id not in (None, key) or not request.describes(order):
+            try:
+                order = await self._history.order_by_client_id(key)
+            except StoreUnavailable:
+                order = None
+        if order is None:
+            detail = f"it was sent as {outcome.vt_orderid}; its state cannot be read now"
+            return _unknown(key, detail, vt_orderid=outcome.vt_orderid)
+        return self._submitted(order, request)
+
+    def _submitted(self, order: Order, request: OrderRequest) -> SubmittedOrder:
+        """An order with the other parts of its request, which the gate numbers from 2 on, where closing was split."""
+        parts, key = [order], order.client_order_id
+        if order.volume < request.volume and request.may_contain(order):
+            while part := self._view.order_by_client_id(f"{key}.{len(parts) + 1}"):
+                parts.append(part)
+        return SubmittedOrder(order=order, children=tuple(parts) if len(parts) > 1 else ())
+
     async def cancel(self, vt_orderid: str) -> None:
         """Ask the venue to cancel. Raises NotFound, Conflict (no longer active), GatewayNotConnected, Overloaded."""
         await self._engine.cancel_order(vt_orderid)
 
-    async def cancel_all(self, wanted: OrderFilter) -> CancelAllResult:
+    async def cancel_all(self, wanted: OrderQuery, *, by: str) -> CancelAllResult:
         """Ask the venue to cancel every active order that fits; one that cannot be asked does not stop the others."""
-        ids = [order.vt_orderid for order in self._view.active_orders.values() if wanted.admits(order)]
+        ids = [o.vt_orderid for o in self._view.active_orders.values() if listing.admits_order(wanted, o)]
         failures = [failure for failure in await asyncio.gather(*map(self._cancel_failure, ids)) if failure]
-        return CancelAllResult(cancelled=len(ids) - len(failures), failed=failures)
+        result = CancelAllResult(cancelled=len(ids) - len(failures), failed=failures)
+        target = " ".join(filter(None, (wanted.gateway_name, wanted.vt_symbol, wanted.strategy_name))) or "all"
+        after = {"cancelled": result.cancelled, "failed": [failure.vt_orderid for failure in failures]}
+        await self._audit.note(by, "orders.cancel_all", target, after=after)
+        return result
 
     async def _cancel_failure(self, vt_orderid: str) -> CancelFailure | None:
         try:
@@ -154,29 +222,74 @@ class TradingService:
             return CancelFailure(vt_orderid, error.code, error.detail)
         return None
 
+    # Reconciliation
+
+    def reconciliations(self) -> list[Reconciliation]:
+        """The last comparison of each gateway, by name."""
+        return self._engine.reconciliations()
+
+    async def reconcile(self, gateway_name: str | None, *, by: str) -> None:
+        """Begin to compare one gateway, or every connected one, again. Raises NotFound, GatewayNotConnected."""
+        await self._engine.reconcile(gateway_name)
+        await self._audit.require(by, "reconciliation.run", gateway_name or "all")
+
+    async def accept_differences(self, gateway_name: str, *, reason: str, by: str) -> Reconciliation:
+        """Trade through a gateway although it differs. Raises NotFound, Conflict, StorageFull, JournalFailed."""
+        found = [report for report in self._engine.reconciliations() if report.gateway_name == gateway_name]
+        accepted = await self._engine.accept_differences(gateway_name, reason=reason, by=by)
+        await self._audit.require(
+            by,
+            "reconciliation.accept",
+            gateway_name,
+            before=_open_differences(found[0]) if found else None,
+            after={"state": accepted.state},
+            reason=reason,
+        )
+        return accepted
+
+    async def resolve_intent(
+        self, client_order_id: str, state: IntentState, *, vt_orderid: str, evidence: str, by: str
+    ) -> IntentOutcome:
+        """Say what became of an UNKNOWN intent.
+
+        Raises NotFound, Conflict (it is known already), ValidationFailed, StorageFull, JournalFailed.
+        """
+        outcome = await self._engine.resolve_intent(
+            client_order_id, state, vt_orderid=vt_orderid, evidence=evidence, by=by
+        )
+        await self._audit.require(
+            by,
+            "intent.resolve",
+            client_order_id,
+            before={"state": IntentState.UNKNOWN},
+            after={"state": state, "vt_orderid": vt_orderid},
+            reason=evidence,
+        )
+        return outcome
+
     # Reading
 
-    def order(self, vt_orderid: str) -> Order:
-        """One order. Raises NotFound."""
-        order = self._view.order(vt_orderid)
+    async def order(self, vt_orderid: str) -> Order:
+        """One order. Raises NotFound, StoreUnavailable (only the store could know it)."""
+        order = await self._history.order(vt_orderid)
         if order is None:
             raise NotFound(f"no order {vt_orderid!r}")
         return order
 
-    def order_by_client_id(self, client_order_id: str) -> Order:
-        """The order that a caller named so. Raises NotFound."""
-        order = self._view.order_by_client_id(client_order_id)
+    async def order_by_client_id(self, client_order_id: str) -> Order:
+        """The order that a caller named so. Raises NotFound, StoreUnavailable (only the store could know it)."""
+        order = await self._history.order_by_client_id(client_order_id)
         if order is None:
             raise NotFound(f"no order with client_order_id {client_order_id!r}")
         return order
 
-    def orders(self, wanted: OrderFilter, after: SeqKey, limit: int) -> Page[Order]:
-        """A page of orders by `seq`."""
-        return listing.orders(self._view, wanted, after, limit)
+    async def orders(self, wanted: OrderQuery, after: SeqKey, limit: int) -> Page[Order]:
+        """A page of orders by `seq`, of today and before."""
+        return await self._history.orders(wanted, after, limit)
 
-    def trades(self, wanted: TradeFilter, after: SeqKey, limit: int) -> Page[Trade]:
-        """A page of trades by `seq`."""
-        return listing.trades(self._view, wanted, after, limit)
+    async def trades(self, wanted: TradeQuery, after: SeqKey, limit: int) -> Page[Trade]:
+        """A page of trades by `seq`, of today and before."""
+        return await self._history.trades(wanted, after, limit)
 
     def positions(self, wanted: StateFilter, after: NameKey, limit: int) -> Page[Position]:
         """A page of positions by id."""
@@ -221,6 +334,19 @@ def _only(vt_symbol: str, offers: dict[str, Contract]) -> Contract:
         message = f"must be given: {', '.join(sorted(offers))} offer {vt_symbol}"
         raise ValidationFailed(message, errors=[FieldError("gateway_name", message)])
     return next(iter(offers.values()))
+
+
+def _open_differences(report: Reconciliation) -> dict[str, Any]:
+    waiting = [difference for difference in report.differences if not difference.resolved]
+    return {"state": report.state, "differences": msgspec.to_builtins(waiting)}
+
+
+def _sent_nothing(outcome: IntentOutcome | None) -> bool:
+    return outcome is not None and outcome.state in _NOTHING_SENT
+
+
+def _unknown(client_order_id: str, detail: str, **extra: Any) -> OutcomeUnknown:
+    return OutcomeUnknown(detail, client_order_id=client_order_id, **extra)
 
 
 def _fault(client_order_id: str, error: BaseException) -> CoreError:

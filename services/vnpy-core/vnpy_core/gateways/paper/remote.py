@@ -87,6 +87,11 @@ class RemotePaperGateway(BaseGateway):  # type: ignore[misc]
         """Whether the venue's books have been shown and orders may go out."""
         return self._up
 
+    @property
+    def session(self) -> int:
+        """Which log-in this is; the venue counts them up, so another number tells of a connection lost meanwhile."""
+        return self._session
+
     def connect(self, setting: dict[str, Any]) -> None:
         """Connect and show the venue's books; waits for them, `timeout_s` at most, and goes on trying if need be.
 

@@ -1,0 +1,1 @@
+"""Risk: halting and resuming trading."""

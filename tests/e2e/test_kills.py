@@ -1,0 +1,131 @@
+"""kill -9 at random instants and at every named failpoint: nothing is lost, nothing is doubled, and it goes on.
+
+`VNPYCORE_TEST_SEED=n` repeats a run's load and instants; each failure names its seed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import secrets
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from testkit import invariants
+from testkit.kills import STRATEGY_NAME, KillRun, failpoints, outlived_starts, strategy_position
+from vnpy_core.adapters.journal.file import FILE_NAME
+
+KILLS = 50
+SOONER = {"constants": {"vnpy_core.engine.stage": {"CUT_S": 0.2, "MAINTAIN_S": 0.1}}}
+"""The journal's housekeeping begins at once instead of after a minute."""
+POINTS = sorted(failpoints(), key=lambda name: ("cut" in name, name))
+"""Those that remove old rows come last, so that until then the whole history can be looked at."""
+
+
+@pytest.fixture(scope="module")
+def seed() -> str:
+    return os.environ.get("VNPYCORE_TEST_SEED") or secrets.token_hex(4)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, seed) -> Iterator[KillRun]:
+    with KillRun(tmp_path_factory.mktemp("kills") / "run", seed=seed) as run:
+        yield run
+
+
+@pytest.mark.timeout(400)
+def test_kills_at_random_instants(run: KillRun, seed: str) -> None:
+    print(f"seed {seed}")
+    while run.kills < KILLS:
+        if run.random.random() < 0.4:
+            run.service.fork()
+            run.kill_after(run.random.uniform(0.0, 1.2))  # during the start, or a little later
+            continue
+        run.start()
+        run.check()
+        run.resume()
+        run.kill_after(run.random.uniform(0.0, 0.8))
+    run.start()
+    found = run.check()
+    run.service.kill()
+    times = sorted(run.ready)
+    print(
+        f"{run.kills} kills: {len(found.ledger_orders)} orders, {len(found.ledger_trades)} fills, "
+        f"{len(found.journal)} journal rows; ready after {times[len(times) // 2]:.2f} s, {times[-1]:.2f} s at most"
+    )
+    assert len(found.ledger_orders) > KILLS
+    assert len(found.ledger_trades) > KILLS
+    assert outlived_starts(found), "no local stop order began before a kill and ended after it"
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("failpoint", POINTS)
+def test_a_kill_at_a_failpoint(run: KillRun, seed: str, failpoint: str) -> None:
+    rng = random.Random(f"{seed} {failpoint}")
+    constants = SOONER if "cut" in failpoint else {}
+    for count in (1, rng.randint(2, 4) if constants else rng.randint(2, 60)):
+        run.die_at(f"{failpoint}:{count}", **constants)
+        run.start()
+        run.check()
+        run.service.kill()
+
+
+def test_the_strategy_and_secrets_after_all_of_it(run: KillRun) -> None:
+    run.start()
+    found = run.check()
+    assert run.canaries().found() == []
+    assert run.service.terminate() == 0
+    ended = invariants.check(run.venue.ledger, run.service.data / FILE_NAME, run.service.store_url, within=0)
+    assert [o for o, order in ended.ledger_orders.items() if order["status"] in ("NOTTRADED", "PARTTRADED")] == []
+    kept = json.loads((run.service.data / ".vntrader" / "cta_strategy_data.json").read_text())
+    assert kept[STRATEGY_NAME]["pos"] == pytest.approx(strategy_position(ended), abs=1e-9)
+    print(f"{len(outlived_starts(found))} local stop orders ended in a later run than they began in")
+
+
+TAMPERINGS = {
+    "I1 trade": ("store.sqlite", "delete from trades where seq = (select max(seq) from trades)"),
+    "I1 order": ("store.sqlite", "update orders set status = 'NOTTRADED' where status = 'CANCELLED'"),
+    "I2": (FILE_NAME, "update rows set kind = 'audit' where kind like '%intent.order'"),
+    "I3": (
+        FILE_NAME,
+        "update rows set payload = replace(payload, 'SUBMITTING', 'ALLTRADED') where kind = 'order.updated'",
+    ),
+    "I4": ("ledger.sqlite", "update holdings set today = '123456'"),
+    "I5": (FILE_NAME, "update rows set ts = ts + 1 where seq = (select max(seq) from rows)"),
+}
+
+
+@pytest.mark.parametrize("invariant", TAMPERINGS)
+def test_the_checker_finds_what_is_broken(run: KillRun, tmp_path: Path, invariant: str) -> None:
+    """On copies of what the kills left: the checks above can fail."""
+    run.service.kill()
+    for source in (run.service.data / FILE_NAME, run.service.data / "store.sqlite", run.venue.ledger):
+        copy(source, tmp_path / source.name)
+    file, statement = TAMPERINGS[invariant]
+    with closing(sqlite3.connect(tmp_path / file)) as connection:
+        assert connection.execute(statement).rowcount > 0
+        connection.commit()
+    url = f"sqlite+aiosqlite:///{tmp_path}/store.sqlite"
+    found = invariants.observe(tmp_path / run.venue.ledger.name, tmp_path / FILE_NAME, url)
+    assert any(problem.startswith(invariant) for problem in invariants.violations(found))
+
+
+def test_the_checker_finds_planted_secrets(tmp_path: Path) -> None:
+    (tmp_path / "service.log").write_text("login with hunter2-canary")
+    assert invariants.Canaries({"password": "hunter2-canary"}, [tmp_path]).found()
+
+
+def copy(source: Path, target: Path) -> None:
+    """A database with its write-ahead log, made one file."""
+    for suffix in ("", "-wal"):
+        path = source.with_name(source.name + suffix)
+        if path.exists():
+            shutil.copy(path, target.with_name(target.name + suffix))
+    with closing(sqlite3.connect(target)) as connection:
+        connection.execute("pragma wal_checkpoint(truncate)")

@@ -1,0 +1,808 @@
+"""Killing the service: a warm parent that forks it quickly, a load over REST, and what must hold afterwards.
+
+The venue is a process of its own and never killed. One data folder serves all kills of a run, as it does in life. The
+parent has imported everything and forks a service for each start, so that a start costs a second and not five.
+"""
+
+from __future__ import annotations
+
+import gc
+import http.client
+import importlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.sync.client import connect
+
+from testkit import invariants
+from testkit.venue import BTC, RB, VenueProcess
+from vnpy_core.adapters.journal.file import FILE_NAME
+
+TESTS = Path(__file__).resolve().parents[1]
+PACKAGE = TESTS.parent / "services" / "vnpy-core" / "vnpy_core"
+PASSWORD = "canary-admin-password-4711"  # planted: it must appear nowhere
+STRATEGY_NAME = "killed"
+READY_S = 60.0
+CALM_S = 30.0
+WARM = ("uvicorn", "uvicorn.loops.auto", "uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto",
+        "vnpy_core.app", "vnpy_core.engine.host", "vnpy_core.gateways.paper.remote", "vnpy_core.adapters.store.sql",
+        "aiosqlite", "vnpy_ctastrategy.engine", "vnpy_riskmanager.engine", "vnpy_algotrading.engine",
+        "vnpy_datamanager.engine", "vnpy_sqlite", "strategies.kill_strategy")  # fmt: skip
+
+CONFIG = """
+[log]
+format = "json"
+level = "INFO"
+
+[streaming]
+heartbeat_s = 5.0
+
+[journal]
+durability = "{durability}"
+reserve_mb = 1
+retain_days = 0.00001
+
+[gateways.PAPER]
+class = "vnpy_core.gateways.paper.remote:RemotePaperGateway"
+auto_connect = true
+
+[gateways.PAPER.setting]
+socket = "{socket}"
+timeout_s = 5.0
+
+[gateways.LOCKED]
+class = "testkit.gateways:PlainGateway"
+
+[gateways.LOCKED.setting]
+user = "canary-user"
+password = "canary-gateway-password-4712"
+
+[strategies.killed]
+class_name = "KillStrategy"
+vt_symbol = "{symbol}"
+auto_start = true
+"""
+
+STRATEGY = '''
+"""Trades at the market, rests orders and keeps local stop orders, a step at each tick."""
+
+from vnpy_ctastrategy import CtaTemplate
+
+
+class KillStrategy(CtaTemplate):
+    author = "tests"
+    ticks = 0
+    variables = ["ticks"]
+
+    def on_init(self):
+        pass
+
+    def on_tick(self, tick):
+        if not tick.bid_price_1 or not tick.ask_price_1:
+            return
+        self.ticks += 1
+        step = self.ticks % 6
+        if step == 1:
+            self.trade(tick)
+        elif step == 2:
+            self.rest(tick)
+        elif step == 4:
+            self.keep_stops(tick)
+
+    def trade(self, tick):
+        if self.pos > 0:
+            self.short(tick.bid_price_1, 0.001 * (1 + self.ticks % 7))
+        else:
+            self.buy(tick.ask_price_1, 0.001 * (1 + self.ticks % 5))
+
+    def rest(self, tick):
+        if self.ticks % 24 == 2:
+            for name in sorted(n for n in self.cta_engine.strategy_orderid_map[self.strategy_name] if "STOP" not in n):
+                self.cancel_order(name)
+        self.buy(round(tick.bid_price_1 - 30 - self.ticks % 20, 1), 0.002)
+
+    def keep_stops(self, tick):
+        mine = [s for s in self.cta_engine.stop_orders.values() if s.strategy_name == self.strategy_name]
+        if len(mine) < 3:
+            self.buy(round(tick.ask_price_1 + 2 + self.ticks % 9, 1), 0.001, stop=True)
+        elif self.ticks % 30 == 4:
+            self.cancel_order(min(mine, key=lambda s: int(s.stop_orderid.rpartition(".")[2])).stop_orderid)
+'''
+
+
+def failpoints() -> list[str]:
+    """Every name that the package hits, so that a new one is killed at without being listed."""
+    import re
+
+    found = {name for path in PACKAGE.rglob("*.py") for name in re.findall(r'\bhit\("([^"]+)"\)', path.read_text())}
+    return sorted(found)
+
+
+# --- the service ---
+
+
+def warm_parent(config: str) -> None:
+    """In a process of its own: import all, then fork a service for each line on stdin, one at a time.
+
+    A line is JSON: `failpoint`, and `constants` to set ({"module": {"NAME": value}}) so that a test need not wait.
+    """
+    from vnpy_core.engine.home import prepare_home
+    from vnpy_core.settings import load_settings
+
+    settings = load_settings(Path(config))
+    prepare_home(settings.paths.data, settings.paths.strategies, config_folder=settings.paths.config)
+    for name in WARM:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    print("warm", flush=True)
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            _serve(config, json.loads(line))
+        print(pid, flush=True)
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def _serve(config: str, wanted: dict[str, Any]) -> None:
+    """The child: a service as `vnpy-core serve` makes it, whose output goes to its log."""
+    code = 1
+    try:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(2, 1)
+        for module, constants in wanted.get("constants", {}).items():
+            for name, value in constants.items():
+                setattr(sys.modules[module], name, value)
+        from vnpy_core.__main__ import _serve as serve
+        from vnpy_core.kit import failpoints
+        from vnpy_core.settings import load_settings
+
+        failpoints.arm(wanted.get("failpoint", ""))
+        serve(load_settings(Path(config)), hints=False)
+        code = 0
+    except BaseException as error:  # noqa: BLE001 - the child of a fork must not go on in the parent's frames
+        sys.stderr.write(f"the service failed: {error!r}\n")
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+class KillableService:
+    """A service that can be killed and started again on the same data folder and port. One thread."""
+
+    def __init__(
+        self, folder: Path, venue_socket: Path, *, store_url: str = "", durability: str = "power", more: str = ""
+    ) -> None:
+        self.folder = folder
+        self.data = folder / "vnpy_data"
+        self.log = folder / "service.log"
+        self.store_url = store_url or f"sqlite+aiosqlite:///{self.data}/store.sqlite"
+        self.port = _free_port()
+        self.token = ""
+        self.pid = 0
+        self.ready_s = 0.0
+        self.answers = folder / "answers.log"
+        _write_home(folder, CONFIG.format(socket=venue_socket, symbol=BTC, durability=durability) + more)
+        self._parent = self._start_parent()
+        assert self._line() == "warm", self.log.read_text()[-3000:]
+
+    def fork(self, failpoint: str = "", **constants: dict[str, Any]) -> None:
+        """Start it; returns at once."""
+        assert not self.pid
+        wanted = {"failpoint": failpoint, "constants": constants.get("constants", {})}
+        assert self._parent.stdin is not None
+        self._parent.stdin.write(json.dumps(wanted) + "\n")
+        self._parent.stdin.flush()
+        self.pid = int(self._line())
+        self._forked_at = time.monotonic()
+
+    def kill(self) -> None:
+        """As a power cut would for the process; again does nothing."""
+        if self.pid:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            self.wait_ended()
+
+    def wait_ended(self) -> int:
+        """Its exit code, or minus the signal that ended it."""
+        status, self.pid = int(self._line()), 0
+        return status
+
+    def terminate(self) -> int:
+        """Ask it to end, and wait."""
+        os.kill(self.pid, signal.SIGTERM)
+        return self.wait_ended()
+
+    def is_alive(self) -> bool:
+        """Whether the process still runs."""
+        state = Path(f"/proc/{self.pid}/stat")
+        return bool(self.pid) and state.exists() and state.read_text().rpartition(")")[2].split()[0] not in "ZX"
+
+    def wait_ready(self, *, reconciled: bool = True) -> None:
+        """Until it answers, and its gateway may be traded through."""
+        deadline = time.monotonic() + READY_S
+        while self.get_status("/health/ready") != 200:
+            self._require(deadline, "does not get ready")
+        self.ready_s = time.monotonic() - self._forked_at
+        while reconciled and not self._is_reconciled():
+            self._require(deadline, f"is not reconciled: {self.get('/api/v1/trading/reconciliation')}")
+            time.sleep(0.01)
+
+    def close(self) -> None:
+        """End everything."""
+        self.kill()
+        assert self._parent.stdin is not None
+        self._parent.stdin.close()
+        self._parent.wait(10)
+        if self._parent.stdout is not None:
+            self._parent.stdout.close()
+
+    # --- asking ---
+
+    def get_status(self, path: str) -> int:
+        """Of a GET; 0 where nobody answers."""
+        try:
+            return self.request("GET", path)[0]
+        except OSError:
+            return 0
+
+    def get(self, path: str) -> Any:
+        """A GET that must succeed."""
+        status, body = self.request("GET", path)
+        if status == 401:
+            self._log_in()
+            status, body = self.request("GET", path)
+        assert status == 200, (path, status, body)
+        return body
+
+    def get_all(self, path: str) -> list[dict[str, Any]]:
+        """Every page of a list."""
+        items: list[dict[str, Any]] = []
+        cursor = ""
+        while True:
+            page = self.get(f"{path}{'&' if '?' in path else '?'}limit=1000{cursor}")
+            items += page["items"]
+            if page.get("next_cursor") is None:
+                return items
+            cursor = f"&cursor={page['next_cursor']}"
+
+    def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """One request on a connection of its own; logs in first where a token is needed. Raises OSError."""
+        if path.startswith("/api") and not self.token and "/auth/" not in path:
+            self._log_in()
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
+        try:
+            return ask(connection, method, path, self.token, body, self.answers)
+        finally:
+            connection.close()
+
+    def state(self) -> dict[str, list[dict[str, Any]]]:
+        """What REST says."""
+        names = ("orders", "trades", "positions", "accounts")
+        return {name: self.get_all(f"/api/v1/trading/{name}") for name in names}
+
+    def _log_in(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        connection.request("POST", "/api/v1/auth/token", f"username=admin&password={PASSWORD}", headers)
+        answer = json.loads(connection.getresponse().read())
+        connection.close()
+        self.token = answer["access_token"]
+
+    def _is_reconciled(self) -> bool:
+        try:
+            reports = self.get("/api/v1/trading/reconciliation")["items"]
+        except (OSError, http.client.HTTPException):
+            return False
+        return all(r["state"] == "RECONCILED" for r in reports if r["gateway_name"] == "PAPER") and bool(reports)
+
+    def _require(self, deadline: float, what: str) -> None:
+        assert self.is_alive(), f"the service ended:\n{self.log.read_text()[-4000:]}"
+        assert time.monotonic() < deadline, f"the service {what}:\n{self.log.read_text()[-4000:]}"
+        time.sleep(0.01)
+
+    def _start_parent(self) -> subprocess.Popen[str]:
+        code = "import sys; from testkit.kills import warm_parent; warm_parent(sys.argv[1])"
+        environ = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("VNPYCORE")},
+            "PYTHONPATH": str(TESTS),
+            "OPENBLAS_NUM_THREADS": "1",
+            "VNPYCORE__SERVER__PORT": str(self.port),
+            "VNPYCORE__AUTH__ADMIN_PASSWORD": PASSWORD,
+            "VNPYCORE__STORE__URL": self.store_url,
+        }
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-c", code, str(self.folder / "vnpy_config" / "service.toml")],
+                cwd=self.folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environ,
+            )  # fmt: skip
+
+    def _line(self) -> str:
+        assert self._parent.stdout is not None
+        line = self._parent.stdout.readline().strip()
+        assert line, f"the warm parent ended:\n{self.log.read_text()[-3000:]}"
+        return line
+
+
+def ask(
+    connection: http.client.HTTPConnection, method: str, path: str, token: str, body: Any, answers: Path | None = None
+) -> tuple[int, Any]:
+    """Status and decoded body. Raises OSError, also where the answer broke off."""
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    try:
+        connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+        response = connection.getresponse()
+        raw = response.read()
+    except http.client.HTTPException as error:
+        raise ConnectionError(f"{error!r}") from error
+    if answers is not None:
+        with answers.open("ab") as file:
+            file.write(raw + b"\n")
+    return response.status, json.loads(raw) if raw else None
+
+
+def _write_home(folder: Path, config: str) -> None:
+    """Configuration, the strategy, and risk rules that leave the load alone."""
+    (folder / "vnpy_config").mkdir(parents=True)
+    (folder / "vnpy_config" / "service.toml").write_text(config)
+    (folder / "strategies").mkdir()
+    (folder / "strategies" / "kill_strategy.py").write_text(STRATEGY)
+    rules = {
+        "活动委托检查": {"active_order_limit": 10**9},
+        "每日上限检查": dict.fromkeys(
+            [f"{what}_{kind}_limit" for what in ("total", "contract") for kind in ("order", "cancel", "trade")], 10**9
+        ),
+        "重复报单检查": {"duplicate_order_limit": 10**9},
+        "委托规模检查": {"order_volume_limit": 10**9, "order_value_limit": 10**15},
+    }
+    (folder / "vnpy_data" / ".vntrader").mkdir(parents=True)
+    (folder / "vnpy_data" / ".vntrader" / "risk_manager_setting.json").write_text(json.dumps(rules))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+# --- the market, the load and the listener ---
+
+
+class Loop:
+    """Something done again and again in a thread of its own, that can be paused at rest."""
+
+    def __init__(self, name: str) -> None:
+        self._going = threading.Event()
+        self._ended = threading.Event()
+        self._resting = threading.Event()
+        self.failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def go(self) -> None:
+        self._resting.clear()
+        self._going.set()
+
+    def pause(self) -> None:
+        """Returns when it rests."""
+        self._going.clear()
+        assert self._resting.wait(CALM_S), f"{self._thread.name} does not come to rest"
+        if self.failure is not None:
+            raise self.failure
+
+    def end(self) -> None:
+        self._ended.set()
+        self._going.set()
+        self._thread.join(CALM_S)
+
+    def step(self) -> None:
+        raise NotImplementedError
+
+    def _run(self) -> None:
+        try:
+            while not self._ended.is_set():
+                if not self._going.is_set():
+                    self._resting.set()
+                    self._going.wait(1.0)
+                    continue
+                self.step()
+        except BaseException as error:  # noqa: BLE001 - raised again where the test waits
+            self.failure = error
+        finally:
+            self._resting.set()
+
+
+class Market(Loop):
+    """Moves the venue's books, also while the service is dead: orders fill when nobody listens."""
+
+    def __init__(self, venue: VenueProcess, seed: str, *, pause_s: float = 0.02) -> None:
+        super().__init__("market")
+        self._random = random.Random(f"{seed} market")
+        self._venue = venue
+        self._pause = pause_s
+        self.price = 3500
+
+    def step(self) -> None:
+        self.price = min(3560, max(3440, self.price + self._random.randint(-4, 4)))
+        self._venue.book(RB, self.price, self.price + 1)
+        self._venue.book(BTC, self.price * 10, self.price * 10 + 0.1)
+        time.sleep(self._pause)
+
+
+class Load(Loop):
+    """Orders with client ids, cancels, and the same key again whenever the answer was none."""
+
+    def __init__(
+        self, service: KillableService, seed: str, number: int, market: Market, *, pause_s: float = 0.01
+    ) -> None:
+        super().__init__(f"load {number}")
+        self._service = service
+        self._random = random.Random(f"{seed} load {number}")
+        self._name = f"k{number}"
+        self._market = market
+        self._pause = pause_s
+        self._connection: http.client.HTTPConnection | None = None
+        self._count = 0
+        self.bodies: dict[str, dict[str, Any]] = {}
+        self.open: dict[str, None] = {}
+        """Keys of which no final answer is known; asked again in this order."""
+        self.answers: dict[str, set[str]] = defaultdict(set)
+        """key -> every vt_orderid that was ever given for it."""
+        self.acknowledged: dict[str, str] = {}
+        """key -> the highest status in which it was acknowledged by a 201."""
+        self.denied: dict[str, str] = {}
+        self.milliseconds: list[float] = []
+        self.statuses: dict[int, int] = defaultdict(int)
+
+    def step(self) -> None:
+        try:
+            self._act()
+        except OSError:
+            self._disconnect()
+            time.sleep(0.02)
+        if self._pause:
+            time.sleep(self._pause)
+
+    def settle(self) -> None:
+        """Ask for each open key until its answer is final. In the test's thread, while the loop rests."""
+        deadline = time.monotonic() + CALM_S
+        while self.open:
+            assert time.monotonic() < deadline, f"keys without a final answer: {list(self.open)[:5]}"
+            for key in list(self.open):
+                self._place(key)
+            time.sleep(0.02)
+
+    def _act(self) -> None:
+        chance = self._random.random()
+        if self.open and chance < 0.4:
+            self._place(next(iter(self.open)))
+        elif self.answers and chance < 0.55:
+            self._cancel(self._random.choice(list(self.answers)[-40:]))
+        elif self.answers and chance < 0.65:
+            self._place(self._random.choice(list(self.answers)[-100:]))
+        else:
+            self._place(self._new())
+
+    def _new(self) -> str:
+        self._count += 1
+        key = f"{self._name}-{self._count}"
+        side = self._random.choice(("LONG", "SHORT"))
+        self.bodies[key] = {
+            "vt_symbol": RB,
+            "direction": side,
+            "offset": "OPEN",
+            "type": "LIMIT",
+            "volume": self._random.randint(1, 40),
+            "price": self._market.price + self._random.randint(-25, 25),
+            "client_order_id": key,
+            "reference": key,
+        }
+        self.open[key] = None
+        return key
+
+    def _place(self, key: str) -> None:
+        started = time.perf_counter()
+        status, answer = self._ask("POST", "/api/v1/trading/orders", self.bodies[key])
+        self.milliseconds.append((time.perf_counter() - started) * 1000)
+        self.statuses[status] += 1
+        if status == 201:
+            self.answers[key].add(answer["vt_orderid"])
+            self.acknowledged[key] = answer["status"]
+            self.open.pop(key, None)
+        elif status == 202:
+            if answer.get("vt_orderid"):
+                self.answers[key].add(answer["vt_orderid"])
+            self._look(key)
+        elif status in (409, 503, 507, 429) and answer["code"] != "IDEMPOTENCY_MISMATCH":
+            self.open[key] = None  # nothing was sent: the same key may pass later
+            time.sleep(0.02)
+        else:
+            assert status < 500, (key, status, answer)
+            self.denied[key] = f"{status} {answer}"
+            self.open.pop(key, None)
+
+    def _look(self, key: str) -> None:
+        """The outcome is unknown: look for the order instead of asking for another."""
+        status, answer = self._ask("GET", f"/api/v1/trading/orders/by-client-id/{key}")
+        if status == 200:
+            self.answers[key].add(answer["vt_orderid"])
+            self.open.pop(key, None)
+        else:
+            self.open[key] = None
+
+    def _cancel(self, key: str) -> None:
+        status, answer = self._ask("DELETE", f"/api/v1/trading/orders/{next(iter(self.answers[key]))}")
+        assert status in (202, 404, 409, 503), (key, status, answer)
+
+    def _ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        if not self._service.token:
+            raise ConnectionError("nobody has logged in yet")
+        if self._connection is None:
+            self._connection = http.client.HTTPConnection("127.0.0.1", self._service.port, timeout=15)
+        return ask(self._connection, method, path, self._service.token, body, self._service.answers)
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class Listener(Loop):
+    """A WebSocket client that applies snapshots and messages, and comes back after each kill."""
+
+    TOPICS = ("order.updated", "trade.executed", "position.updated", "account.updated", "stop_order.updated")
+    KEYS = {
+        "order.updated": ("orders", "vt_orderid"),
+        "trade.executed": ("trades", "vt_tradeid"),
+        "position.updated": ("positions", "vt_positionid"),
+        "account.updated": ("accounts", "vt_accountid"),
+        "stop_order.updated": ("stop_orders", "stop_orderid"),
+    }
+
+    def __init__(self, service: KillableService) -> None:
+        super().__init__("listener")
+        self._service = service
+        self.state: dict[str, dict[str, dict[str, Any]]] = self._empty()
+        self.problems: list[str] = []
+
+    def step(self) -> None:
+        if not self._service.token:
+            time.sleep(0.05)
+            return
+        headers = {"Authorization": f"Bearer {self._service.token}"}
+        with suppress(OSError, ConnectionClosed, WebSocketException, EOFError):
+            url = f"ws://127.0.0.1:{self._service.port}/ws"
+            with connect(url, additional_headers=headers, open_timeout=5, proxy=None, max_size=None) as client:
+                self.state = self._empty()
+                client.send(json.dumps({"op": "subscribe", "topics": list(self.TOPICS)}))
+                self._listen(client)
+        time.sleep(0.05)
+
+    def _listen(self, client: Any) -> None:
+        last = 0
+        while not self._ended.is_set():
+            try:
+                frame = json.loads(client.recv(0.5))
+            except TimeoutError:
+                continue
+            if "topic" not in frame or "data" not in frame:
+                continue
+            if not frame.get("snapshot") and frame["topic"] in ("order.updated", "trade.executed"):
+                if frame["seq"] <= last:
+                    self.problems.append(f"I6 seq went from {last} to {frame['seq']} ({frame['topic']})")
+                last = frame["seq"]
+            what, name = self.KEYS[frame["topic"]]
+            known = self.state[what].get(frame["data"][name])
+            if known is None or known.get("seq", 0) <= frame["data"].get("seq", 0):
+                self.state[what][frame["data"][name]] = frame["data"]
+
+    def _empty(self) -> dict[str, dict[str, dict[str, Any]]]:
+        return {what: {} for what, _ in self.KEYS.values()}
+
+
+# --- a run ---
+
+
+class KillRun:
+    """A venue, a service, its load, and the check after each kill: `with KillRun(folder, seed="7") as run:`."""
+
+    def __init__(
+        self, folder: Path, *, seed: str, store_url: str = "", durability: str = "power", loads: int = 2
+    ) -> None:
+        self.seed = seed
+        self.random = random.Random(f"{seed} kills")
+        self.venue = VenueProcess()
+        self.service = KillableService(folder, self.venue.socket, store_url=store_url, durability=durability)
+        self.market = Market(self.venue, seed)
+        self.loads = [Load(self.service, seed, number, self.market) for number in range(loads)]
+        self.listener = Listener(self.service)
+        self.kills = 0
+        self.ready: list[float] = []
+        self._canaries: dict[str, str] = {}
+
+    def __enter__(self) -> KillRun:
+        self.venue.start()
+        self.market.step()
+        for loop in self._loops:
+            loop.start()
+        self.market.go()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for loop in self._loops:
+            loop.end()
+        self.service.close()
+        self.venue.__exit__()
+
+    def start(self, failpoint: str = "", **constants: Any) -> None:
+        """Fork, get ready, and let the load loose."""
+        self.service.fork(failpoint, **constants)
+        self.service.wait_ready()
+        self.ready.append(self.service.ready_s)
+        self.service.get("/api/v1/trading/orders?limit=1")
+        for loop in self._loops:
+            loop.go()
+
+    def kill_after(self, seconds: float) -> None:
+        """Under load."""
+        time.sleep(seconds)
+        self.service.kill()
+        self.kills += 1
+
+    def check(self) -> invariants.Observed:
+        """Bring everything to rest on a service that runs, and look."""
+        self.market.pause()
+        for load in self.loads:
+            load.pause()
+        for load in self.loads:
+            load.settle()
+        found = invariants.check(
+            self.venue.ledger,
+            self.service.data / FILE_NAME,
+            self.service.store_url,
+            rest=self.service.state,
+            stream=lambda: self.listener.state,
+        )
+        problems = [*self._unkept_promises(found), *self.listener.problems, *stop_order_problems(found)]
+        problems += [*attribution_problems(found), *self._unlisted_intents(found)]
+        assert not problems, f"seed {self.seed}: {invariants.report(problems)}"
+        return found
+
+    def die_at(self, failpoint: str, **constants: Any) -> None:
+        """Start it, and wait under load until it kills itself there, be it during the start or later."""
+        self.service.fork(failpoint, **constants)
+        for loop in self._loops:
+            loop.go()
+        eventually(lambda: not self.service.is_alive(), READY_S, f"{failpoint} was not reached (seed {self.seed})")
+        status = self.service.wait_ended()
+        assert status == -signal.SIGKILL, f"{failpoint}: ended with {status}\n{self.service.log.read_text()[-3000:]}"
+        self.kills += 1
+
+    def resume(self) -> None:
+        """Go on after a check."""
+        for loop in self._loops:
+            loop.go()
+
+    def canaries(self) -> invariants.Canaries:
+        """The secrets of this run, and where they may not be."""
+        secrets = {
+            "admin password": PASSWORD,
+            "gateway password": "canary-gateway-password-4712",
+            "access token": self.service.token,
+        }
+        return invariants.Canaries(
+            secrets, [self.service.folder], sql=self.service.store_url, but={"vnpy_config", "secrets", "strategies"}
+        )
+
+    def _unlisted_intents(self, found: invariants.Observed) -> Iterable[str]:
+        """An intent of which nobody knows what became must be shown to the operator."""
+        settled = {row.key for row in found.rows("intent.outcome") if row.data["state"] != "UNKNOWN"}
+        open_ones = {row.key for row in found.rows("intent.order")} - settled
+        reports = self.service.get("/api/v1/trading/reconciliation")["items"]
+        listed = {u["intent"]["client_order_id"] for report in reports for u in report["unknown_intents"]}
+        yield from (f"intent {key} is neither settled nor listed" for key in sorted(open_ones - listed))
+        yield from (f"intent {key} is listed but settled" for key in sorted(listed - open_ones))
+
+    @property
+    def _loops(self) -> list[Loop]:
+        return [self.market, *self.loads, self.listener]
+
+    def _unkept_promises(self, found: invariants.Observed) -> Iterable[str]:
+        """What was answered to REST callers must be so."""
+        by_reference: dict[str, list[str]] = defaultdict(list)
+        for orderid, order in found.ledger_orders.items():
+            by_reference[order["reference"]].append(f"{found.gateway}.{orderid}")
+        journal = {row.data["vt_orderid"]: row.data for row in found.order_rows()}
+        for load in self.loads:
+            for key in load.bodies:
+                sent, told = by_reference.get(key, []), load.answers.get(key, set())
+                if len(sent) > 1:
+                    yield f"REST key {key} was sent {len(sent)} times: {sent}"
+                if len(told) > 1:
+                    yield f"REST key {key} was answered with different orders: {sorted(told)}"
+                for name in told:
+                    if name in sent:
+                        continue
+                    state = journal.get(name)
+                    if state is None or sent or load.acknowledged.get(key) not in (None, "SUBMITTING", "CANCELLED"):
+                        yield (
+                            f"REST key {key} was answered {load.acknowledged.get(key)} as {name}; "
+                            f"venue {sent}, journal {state and state['status']}"
+                        )
+                if key in load.denied and sent:
+                    yield f"REST key {key} was denied ({load.denied[key]}), but the venue has {sent}"
+
+
+def attribution_problems(found: invariants.Observed) -> Iterable[str]:
+    """Orders and fills of the strategy bear its name in journal and SQL, before and after each start."""
+    own = {
+        f"{found.gateway}.{orderid}"
+        for orderid, order in found.ledger_orders.items()
+        if order["reference"] == f"CtaStrategy_{STRATEGY_NAME}"
+    }
+    journal = [row.data for row in found.rows("order.updated", "trade.executed")]
+    for where, rows in (("journal", journal), ("SQL", [*found.sql_orders, *found.sql_trades])):
+        for row in rows:
+            if (row["strategy_name"] == STRATEGY_NAME) != (row["vt_orderid"] in own):
+                name = row.get("vt_tradeid", row["vt_orderid"])
+                yield f"{where}: {name} of order {row['vt_orderid']} is {row['strategy_name']}'s"
+
+
+def strategy_position(found: invariants.Observed) -> float:
+    """What the strategy's fills at the venue add up to."""
+    own = {o for o, order in found.ledger_orders.items() if order["reference"] == f"CtaStrategy_{STRATEGY_NAME}"}
+    signs = {"LONG": 1, "SHORT": -1}
+    fills = [trade for trade in found.ledger_trades.values() if trade["orderid"] in own]
+    return sum(signs[trade["direction"]] * float(trade["volume"]) for trade in fills)
+
+
+def outlived_starts(found: invariants.Observed) -> list[str]:
+    """Local stop orders that began before a kill and ended after it."""
+    born: dict[str, str] = {}
+    found_ones = []
+    for row in found.rows("stop_order.updated"):
+        if born.setdefault(row.key, row.run_id) != row.run_id and row.data["status"] != "WAITING":
+            found_ones.append(row.key)
+    return found_ones
+
+
+def stop_order_problems(found: invariants.Observed) -> Iterable[str]:
+    """A local stop order keeps its id, its strategy and its content for life, and does not come back from its end."""
+    first: dict[str, dict[str, Any]] = {}
+    ended: dict[str, str] = {}
+    lasting = ("vt_symbol", "direction", "offset", "price", "volume", "strategy_name")
+    for row in found.rows("stop_order.updated"):
+        known = first.setdefault(row.key, row.data)
+        if any(known[name] != row.data[name] for name in lasting):
+            yield f"stop order {row.key} is another one in row {row.seq}: {known} {row.data}"
+        if row.key in ended and row.data["status"] != ended[row.key]:
+            yield f"stop order {row.key} came back from {ended[row.key]} as {row.data['status']} in row {row.seq}"
+        if row.data["status"] != "WAITING":
+            ended[row.key] = row.data["status"]
+
+
+def eventually(condition: Callable[[], object], seconds: float = CALM_S, what: str = "it did not happen") -> Any:
+    """The condition's first true value."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+    return value
