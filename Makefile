@@ -1,9 +1,9 @@
 # `make` lists what there is. All targets may be run again and again, and work offline once installed.
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint add pins clean
+.PHONY: help run test bench bench-durability torture lint add pins clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
 
 run:  ## install what the service needs and start it on http://127.0.0.1:8006
 	@scripts/install run
@@ -17,6 +17,15 @@ test:  ## install what the tests need, then run linters, type checks and all tes
 bench:  ## what the service costs beside a plain VnPy: start, CPU, memory, an order
 	@scripts/install test
 	@.venv/bin/python benchmarks/footprint.py
+
+bench-durability:  ## what the journal costs: events/s and what an order waits, beside a bare INSERT loop
+	@scripts/install test
+	@.venv/bin/python benchmarks/durability.py
+
+torture:  ## hours: 1,000 kills, 10,000 simulated lives, ten minutes without a database
+	@scripts/install test
+	@scripts/servers
+	@scripts/torture all
 
 lint:  ## ruff, mypy and the import rules only
 	@scripts/install test

@@ -706,7 +706,7 @@ class TestFaults:
             loop.call_soon_threadsafe(entered.set)
             asyncio.run_coroutine_threadsafe(leave.wait(), loop).result(4)
 
-        holding = asyncio.create_task(store._ask(hold, writes=True))
+        holding = asyncio.create_task(store.ask(hold, writes=True))
         await entered.wait()
         with pytest.raises(StoreUnavailable):
             await other.write([order_row(2)])

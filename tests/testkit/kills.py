@@ -682,7 +682,7 @@ class KillRun:
             stream=lambda: self.listener.state,
         )
         problems = [*self._unkept_promises(found), *self.listener.problems, *stop_order_problems(found)]
-        problems += [*attribution_problems(found), *self._unlisted_intents(found)]
+        problems += [*attribution_problems(found), *self._unlisted_intents(found), *self._miscounted(found)]
         assert not problems, f"seed {self.seed}: {invariants.report(problems)}"
         return found
 
@@ -711,6 +711,14 @@ class KillRun:
         return invariants.Canaries(
             secrets, [self.service.folder], sql=self.service.store_url, but={"vnpy_config", "secrets", "strategies"}
         )
+
+    def _miscounted(self, found: invariants.Observed) -> Iterable[str]:
+        """The strategy's own position, as CtaEngine saves it, is the sum of its fills at the venue."""
+        truth = strategy_position(found)
+        path = self.service.data / ".vntrader" / "cta_strategy_data.json"
+        kept = json.loads(path.read_text())[STRATEGY_NAME].get("pos", 0) if path.exists() else 0
+        if abs(kept - truth) > 1e-9:
+            yield f"the strategy counts {kept:.3f}, its fills at the venue add up to {truth:.3f}"
 
     def _unlisted_intents(self, found: invariants.Observed) -> Iterable[str]:
         """An intent of which nobody knows what became must be shown to the operator."""

@@ -52,8 +52,6 @@ class Verdict(Enum):
     """Known in every detail."""
     LATE = auto()
     """It goes back in its order's life."""
-    CONTRADICTION = auto()
-    """Another content under a known key."""
 
 
 class Kept(NamedTuple):
@@ -83,7 +81,7 @@ def merge_orders(known: Order, arrived: Order) -> Order:
 
     The event that is further in the order's life gives the other fields; of two equal ones the arrived one does.
     """
-    ahead, behind = (arrived, known) if _progress(arrived) >= _progress(known) else (known, arrived)
+    ahead, behind = (arrived, known) if progress(arrived) >= progress(known) else (known, arrived)
     return msgspec.structs.replace(
         ahead,
         traded=max(known.traded, arrived.traded),
@@ -95,7 +93,8 @@ def merge_orders(known: Order, arrived: Order) -> Order:
     )
 
 
-def _progress(order: Order) -> tuple[int, float]:
+def progress(order: Order) -> tuple[int, float]:
+    """How far in its life an order is; the larger one is later."""
     return order.status.rank, order.traded
 
 
@@ -105,7 +104,7 @@ def order_verdict(known: Order | None, arrived: Order) -> Verdict:
         return Verdict.NEW
     merged = merge_orders(known, arrived)
     if _same(known, merged):
-        return Verdict.REPEAT if _progress(arrived) == _progress(known) else Verdict.LATE
+        return Verdict.REPEAT if progress(arrived) == progress(known) else Verdict.LATE
     return Verdict.NEW
 
 
@@ -124,6 +123,11 @@ def trade_content(trade: Trade) -> tuple[object, ...]:
 def trade_key(uid: str, trade: Trade) -> str:
     """A fill's name for ever."""
     return f"{trade.gateway_name}:{uid}/{trade.tradeid}"
+
+
+def uid_in(key: str, trade: Trade) -> str:
+    """The order's name in a fill's key."""
+    return key[len(trade.gateway_name) + 1 : -len(trade.tradeid) - 1]
 
 
 def trading_day(moment: datetime | None) -> str:
@@ -195,7 +199,7 @@ class Books:
     def apply(self, key: str, event: Event, seq: int, ts: int, *, carried: bool = False) -> None:
         """Take in one event under its journal key; audit events change nothing. Of late ones nothing may come here.
 
-        A `carried` fill is in the carried base already.
+        A `carried` one is state: a fill is in the carried base already, and no id gets another meaning by it.
         """
         kept = Kept(event, seq, ts)
         match event:
@@ -204,9 +208,9 @@ class Books:
                 self.intents[key] = self._open_intents[key] = record
                 self.intents.move_to_end(key)
             case IntentOutcome():
-                self._settle(event)
+                self._settle(event, carried=carried)
             case Order():
-                self._keep_order(key, event, kept)
+                self._keep_order(key, event, kept, carried=carried)
             case Trade():
                 self._keep_trade(key, event, kept, counts=not carried)
             case Quote():
@@ -249,10 +253,9 @@ class Books:
         kept = self.trades.get(key)
         return kept.event if kept is not None and isinstance(kept.event, Trade) else None
 
-    def trade_key_of(self, trade: Trade, uid: str) -> str:
-        """The key under which this fill is known, also where its venue shows it under a new order id; or a new one."""
-        key = trade_key(uid, trade)
-        return key if key in self.trades else self._trade_contents.get(trade_content(trade), key)
+    def alike_trade(self, trade: Trade) -> str | None:
+        """The key of a known fill with the same content, whichever order it is of."""
+        return self._trade_contents.get(trade_content(trade))
 
     def active_orders(self, gateway_name: str) -> Iterator[tuple[str, Order]]:
         """`(uid, order)` of a gateway's orders that may still trade."""
@@ -278,20 +281,19 @@ class Books:
         return {symbol for name, symbol in (*self.bases, *self.net_since) if name == gateway_name} - {ALL_SYMBOLS}
 
     def living(self, since_ts: int) -> Iterator[tuple[str, Kept]]:
-        """`(key, kept)` of all that a start must know, the recent past from `since_ts` (UTC µs) on included."""
-        yield from self._carried_bases()
+        """`(key, kept)` of all that a start must know, the recent past from `since_ts` (UTC µs) on included.
+
+        The books may change between two steps: each thing is given as it is when its turn comes, and what is new
+        meanwhile is left out. Of things that share a venue's id, the one that has it now comes first.
+        """
+        yield from list(self._carried_bases())
         for table in (self.positions, self.accounts, self.halts, self.stop_orders, self.quotes):
-            yield from table.items()
-        for key, record in self.intents.items():
-            if record.is_open or record.kept.ts >= since_ts:
-                yield key, record.kept
-                if record.outcome is not None:
-                    yield key, record.kept._replace(event=record.outcome)
-        for uid, kept in self.orders.items():
-            assert isinstance(kept.event, Order)
-            if kept.event.is_active or kept.ts >= since_ts:
-                yield uid, kept
-        for key, kept in self.trades.items():
+            yield from list(table.items())
+        for has_id in (True, False):
+            yield from self._living_orders(since_ts, has_id)
+        for has_id in (True, False):
+            yield from self._living_intents(since_ts, has_id)
+        for key, kept in list(self.trades.items()):
             if kept.ts >= since_ts:
                 yield key, kept
 
@@ -319,39 +321,86 @@ class Books:
             if own or other:
                 self.net_since[place] = Decimal(0)
 
-    def _settle(self, outcome: IntentOutcome) -> None:
-        record = self.intents.get(outcome.client_order_id)
+    def _living_orders(self, since_ts: int, has_id: bool) -> Iterator[tuple[str, Kept]]:
+        for uid in list(self.orders):
+            kept = self.orders.get(uid)
+            if kept is None or not isinstance(kept.event, Order) or has_id is not self._has_id(kept.event, uid):
+                continue
+            if kept.event.is_active or kept.ts >= since_ts:
+                yield uid, kept
+
+    def _has_id(self, order: Order, uid: str) -> bool:
+        return self._uids.get(order.vt_orderid) == uid
+
+    def _living_intents(self, since_ts: int, has_id: bool) -> Iterator[tuple[str, Kept]]:
+        for key in list(self.intents):
+            record = self.intents.get(key)
+            if record is None or not (record.is_open or record.kept.ts >= since_ts or self._is_active(key)):
+                continue
+            outcome = record.outcome
+            if has_id is not (outcome is not None and self._uids.get(outcome.vt_orderid) == key):
+                continue
+            yield key, record.kept
+            if outcome is not None:
+                yield key, record.kept._replace(event=outcome)
+
+    def _is_active(self, uid: str) -> bool:
+        order = self.order(uid)
+        return order is not None and order.is_active
+
+    def _settle(self, outcome: IntentOutcome, *, carried: bool) -> None:
+        client_order_id = outcome.client_order_id
+        record = self.intents.get(client_order_id)
         if record is not None:
             record.outcome = outcome
             if not record.is_open:
-                self._open_intents.pop(outcome.client_order_id, None)
-        if outcome.state is IntentState.BOUND and outcome.by and outcome.vt_orderid in self._uids:
-            self._claimed[self._uids[outcome.vt_orderid]] = outcome.client_order_id
-        elif outcome.state is IntentState.BOUND:
-            self.bind(outcome.vt_orderid, outcome.client_order_id)
-        _forget_oldest(self.intents, self._keep, lambda record: not record.is_open)
+                self._open_intents.pop(client_order_id, None)
+        if outcome.state is IntentState.BOUND:
+            uid = self._uids.get(outcome.vt_orderid, "")
+            if outcome.by and uid in self.orders:
+                self._claimed[uid] = client_order_id
+            elif carried:
+                self._uids.setdefault(outcome.vt_orderid, client_order_id)
+            else:
+                self.bind(outcome.vt_orderid, client_order_id)
+        for old, gone in _forget_oldest(self.intents, self._keep, lambda record: not record.is_open):
+            self._unbind(gone.outcome.vt_orderid if gone.outcome else "", old)
 
-    def _keep_order(self, uid: str, order: Order, kept: Kept) -> None:
+    def _keep_order(self, uid: str, order: Order, kept: Kept, *, carried: bool) -> None:
+        if carried:
+            self._uids.setdefault(order.vt_orderid, uid)
+        elif uid not in self.orders:
+            self.bind(order.vt_orderid, uid)
         self.orders[uid] = kept
         self.orders.move_to_end(uid)
-        self._uids[order.vt_orderid] = uid
-        gone = _forget_oldest(self.orders, self._keep, lambda kept: not _is_active(kept))
-        for old in gone:
-            assert isinstance(old.event, Order)
-            if self._uids.get(old.event.vt_orderid) not in self.orders:
-                self._uids.pop(old.event.vt_orderid, None)
+        for old, gone in _forget_oldest(self.orders, self._keep, lambda kept: not _may_trade(kept)):
+            assert isinstance(gone.event, Order)
+            self._claimed.pop(old, None)
+            self._unbind(gone.event.vt_orderid, old)
 
     def _keep_trade(self, key: str, trade: Trade, kept: Kept, *, counts: bool) -> None:
         if key in self.trades:
             return
         self.trades[key] = kept
         self._trade_contents[trade_content(trade)] = key
+        # So that its order, where that comes later, gets the name under which its fill is known.
+        self._uids.setdefault(trade.vt_orderid, uid_in(key, trade))
         place = (trade.gateway_name, trade.vt_symbol)
         if counts:
             self.net_since[place] = self.net_since.get(place, Decimal(0)) + signed(trade)
-        for old in _forget_oldest(self.trades, self._keep, lambda _: True):
-            assert isinstance(old.event, Trade)
-            self._trade_contents.pop(trade_content(old.event), None)
+        for old, gone in _forget_oldest(self.trades, self._keep, lambda _: True):
+            self._forget_trade(old, gone.event)
+
+    def _forget_trade(self, key: str, trade: Event) -> None:
+        assert isinstance(trade, Trade)
+        if self._trade_contents.get(trade_content(trade)) == key:
+            del self._trade_contents[trade_content(trade)]
+        self._unbind(trade.vt_orderid, uid_in(key, trade))
+
+    def _unbind(self, vt_orderid: str, uid: str) -> None:
+        """A thing of this name was forgotten: so is its id, where nothing else of that name is left."""
+        if self._uids.get(vt_orderid) == uid and uid not in self.orders and uid not in self.intents:
+            del self._uids[vt_orderid]
 
     @staticmethod
     def _keep_while(table: dict[str, Kept], key: str, kept: Kept, alive: bool) -> None:
@@ -361,17 +410,17 @@ class Books:
             table.pop(key, None)
 
 
-def _is_active(kept: Kept) -> bool:
+def _may_trade(kept: Kept) -> bool:
     return isinstance(kept.event, Order) and kept.event.is_active
 
 
-def _forget_oldest(table: OrderedDict[str, E], keep: int, may_go: Callable[[E], bool]) -> list[E]:
+def _forget_oldest(table: OrderedDict[str, E], keep: int, may_go: Callable[[E], bool]) -> list[tuple[str, E]]:
     """Take out the oldest ones that may go, beyond `keep`; looks at a few only, so that each call is cheap."""
-    gone: list[E] = []
+    gone: list[tuple[str, E]] = []
     for _ in range(min(len(table) - keep, 4)):
         key = next(iter(table))
         if may_go(table[key]):
-            gone.append(table.pop(key))
+            gone.append((key, table.pop(key)))
         else:
             table.move_to_end(key)
     return gone

@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -16,6 +17,7 @@ COMMAND = SubmitOrder(
     volume=5.0,
     price=3500.0,
 )
+LIVE = msgspec.structs.replace(COMMAND, client_order_id="new", gateway_name="PAPER")
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ async def ids(client, path, **query):
 
 
 async def test_orders_of_past_days_are_listed_with_the_live_ones_and_filtered_alike(client, engine, past):
-    live = engine.add_order(COMMAND, gateway_name="PAPER")
+    live = engine.add_order(LIVE)
     assert await ids(client, "/orders") == [1, live.seq]
     for wanted in ({"gateway_name": "CTP"}, {"status": "ALLTRADED"}, {"strategy_name": "s"}, {"active": "false"}):
         assert await ids(client, "/orders", **wanted) == [1], wanted
@@ -49,7 +51,7 @@ async def test_orders_of_past_days_are_listed_with_the_live_ones_and_filtered_al
 
 
 async def test_past_and_live_orders_are_paged_by_one_cursor(client, engine, past):
-    live = [engine.add_order(COMMAND, client_order_id=f"c{n}").seq for n in range(3)]
+    live = [engine.add_order(LIVE).seq for n in range(3)]
     seen, query = [], {"limit": 2}
     while True:
         page = (await client.get("/orders", params=query)).json()
@@ -62,7 +64,7 @@ async def test_past_and_live_orders_are_paged_by_one_cursor(client, engine, past
 
 async def test_trades_of_past_days_are_listed_with_the_live_ones(client, engine, past):
     order, trade = past
-    fill = engine.add_trade(engine.add_order(COMMAND, gateway_name="PAPER"))
+    fill = engine.add_trade(engine.add_order(LIVE))
     assert await ids(client, "/trades") == [trade.seq, fill.seq]
     assert await ids(client, "/trades", vt_orderid=order.vt_orderid, strategy_name="s") == [trade.seq]
 
@@ -76,7 +78,7 @@ async def test_an_order_of_past_days_is_found_by_either_name(client, past):
 
 async def test_without_the_database_lists_say_that_they_are_incomplete(client, engine, store, past):
     store.away = True
-    live = engine.add_order(COMMAND, Status.NOTTRADED, gateway_name="PAPER")
+    live = engine.add_order(LIVE)
     for path, seqs in (("/orders", [live.seq]), ("/trades", [])):
         with capture_logs():
             response = await client.get(path)
@@ -90,7 +92,7 @@ async def test_without_the_database_an_order_that_only_it_could_know_is_a_503_an
     client, engine, store, past
 ):
     store.away = True
-    live = engine.add_order(COMMAND, client_order_id="new")
+    live = engine.add_order(LIVE)
     for path in ("/orders/CTP.none", "/orders/by-client-id/none"):
         response = await client.get(path)
         assert (response.status_code, response.json()["code"]) == (503, "OVERLOADED")

@@ -90,7 +90,7 @@ class SqlStore:
 
     async def watermark(self) -> Watermark | None:
         """See the port."""
-        return await self._ask(writing.watermark)
+        return await self.ask(writing.watermark)
 
     async def write(self, rows: Sequence[Row]) -> None:
         """See the port."""
@@ -98,7 +98,7 @@ class SqlStore:
             return
         now = self._clock.now()
         try:
-            contradictions = await self._ask(lambda run: writing.write(run, rows, now), writes=True)
+            contradictions = await self.ask(lambda run: writing.write(run, rows, now), writes=True)
         except _BadValue as error:
             raise await self._culprit(rows) from error
         for fact in contradictions:
@@ -122,7 +122,7 @@ class SqlStore:
             writing.upsert(run, tables.dead_letters, [letter])
             writing.move_watermark(run, row, now)
 
-        await self._ask(work, writes=True)
+        await self.ask(work, writes=True)
 
     async def save_contracts(self, contracts: Sequence[Contract]) -> None:
         """See the port. One that the database refuses is logged and left out."""
@@ -138,27 +138,39 @@ class SqlStore:
 
     async def orders(self, query: OrderQuery, after: SeqKey, limit: int) -> list[Order]:
         """See the port."""
-        return await self._ask(lambda run: queries.orders(run, query, after, limit))
+        return await self.ask(lambda run: queries.orders(run, query, after, limit))
 
     async def trades(self, query: TradeQuery, after: SeqKey, limit: int) -> list[Trade]:
         """See the port."""
-        return await self._ask(lambda run: queries.trades(run, query, after, limit))
+        return await self.ask(lambda run: queries.trades(run, query, after, limit))
 
     async def order(self, vt_orderid: str) -> Order | None:
         """See the port."""
-        return await self._ask(lambda run: queries.newest_order(run, vt_orderid=vt_orderid))
+        return await self.ask(lambda run: queries.newest_order(run, vt_orderid=vt_orderid))
 
     async def order_by_client_id(self, client_order_id: str) -> Order | None:
         """See the port."""
-        return await self._ask(lambda run: queries.newest_order(run, client_order_id=client_order_id))
+        return await self.ask(lambda run: queries.newest_order(run, client_order_id=client_order_id))
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
         """See the port."""
-        return await self._ask(lambda run: queries.dead_letters(run, limit))
+        return await self.ask(lambda run: queries.dead_letters(run, limit))
 
     async def quarantine(self, limit: int) -> list[Quarantine]:
         """The newest contradictions, those that the journal found included."""
-        return await self._ask(lambda run: queries.quarantine(run, limit))
+        return await self.ask(lambda run: queries.quarantine(run, limit))
+
+    async def ask(self, work: Callable[[Connection], T], *, writes: bool = False, keep: bool = True) -> T:
+        """Do `work` on the store's thread, in a transaction; without `keep`, undo it. Raises StoreUnavailable."""
+        engine, limit = self._engine, self._settings.timeout_s
+        if engine is None:
+            raise StoreUnavailable(f"{shown(self._url)}: not connected yet")
+        try:
+            return await self._loop.run(_transaction(engine, work, limit, writes=writes, keep=keep), limit + _GRACE_S)
+        except DATABASE_ERRORS as error:
+            if is_bad_value(error):
+                raise _BadValue(explain(error)) from error
+            raise StoreUnavailable(f"{shown(self._url)}: {explain(error)}") from error
 
     # --- inside ---
 
@@ -182,32 +194,20 @@ class SqlStore:
         """Why the database refuses these; empty where it would take them. Keeps nothing."""
         now = self._clock.now()
         try:
-            await self._ask(lambda run: writing.write(run, rows, now), writes=True, keep=False)
+            await self.ask(lambda run: writing.write(run, rows, now), writes=True, keep=False)
         except _BadValue as error:
             return str(error)
         return ""
 
     async def _replace(self, table: Table, records: Sequence[Record]) -> None:
         try:
-            await self._ask(lambda run: writing.upsert(run, table, records), writes=True)
+            await self.ask(lambda run: writing.upsert(run, table, records), writes=True)
         except _BadValue as error:
             if len(records) == 1:
                 _log.error("the store refuses this", table=table.name, row=records[0], reason=str(error))
                 return
             for record in records:
                 await self._replace(table, [record])
-
-    async def _ask(self, work: Callable[[Connection], T], *, writes: bool = False, keep: bool = True) -> T:
-        """Do `work` in a transaction. Raises StoreUnavailable, _BadValue."""
-        engine, limit = self._engine, self._settings.timeout_s
-        if engine is None:
-            raise StoreUnavailable(f"{shown(self._url)}: not connected yet")
-        try:
-            return await self._loop.run(_transaction(engine, work, limit, writes=writes, keep=keep), limit + _GRACE_S)
-        except DATABASE_ERRORS as error:
-            if is_bad_value(error):
-                raise _BadValue(explain(error)) from error
-            raise StoreUnavailable(f"{shown(self._url)}: {explain(error)}") from error
 
     async def _opening(self, engine: AsyncEngine, work: Callable[[Connection], T], limit: float) -> T:
         try:

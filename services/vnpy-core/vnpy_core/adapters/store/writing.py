@@ -82,7 +82,7 @@ def _join(connection: Connection, target: Target, arrivals: Sequence[tuple[Row, 
     changed = [record for uid, record in states.items() if record != known.get(uid)]
     upsert(connection, target.table, changed)
     if (time := _TIMES.get(target.table.name)) is not None:
-        _note_hours(connection, target.table.name, [(each[time], each["seq"]) for each in changed if each[time]])
+        note_hours(connection, target.table.name, [(each[time], each["seq"]) for each in changed if each[time]])
     return contradictions
 
 
@@ -94,7 +94,8 @@ def _known(connection: Connection, table: Table, uids: Iterable[str]) -> dict[st
     return found
 
 
-def _note_hours(connection: Connection, list_: str, seen: Sequence[tuple[datetime, int]]) -> None:
+def note_hours(connection: Connection, list_: str, seen: Sequence[tuple[datetime, int]]) -> None:
+    """Remember in which hour each seq of a list is, for filters by time."""
     spans: dict[int, tuple[int, int]] = {}
     for time, seq in seen:
         hour = micros(time) // _HOUR
