@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,7 @@ async def measure(store: SqlStore, rows: int) -> None:
     for name, filters, ask in lists:
         for label, wanted in filters.items():
             for where, after in (("start", 0), ("middle", rows * 2), ("end", int(rows * 3.9))):
-                results = [await timed(lambda w=wanted, a=after: ask(w, a)) for _ in range(TRIES)]
+                results = [await timed(partial(ask, wanted, after)) for _ in range(TRIES)]
                 show(f"{name}: {label}, from the {where}", results)
     chance = random.Random(1)
     singles: dict[str, Callable[[], Awaitable[list[Any]]]] = {

@@ -5,13 +5,14 @@ Nothing here locks or waits; `stage.Stage` calls it under its lock, in the order
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from copy import copy
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -19,7 +20,6 @@ from vnpy.event import Event
 from vnpy.trader.constant import Status as VnpyStatus
 
 from vnpy_core.bus import records, topics
-from vnpy_core.domain import events
 from vnpy_core.domain.books import (
     Books,
     Intent,
@@ -28,6 +28,8 @@ from vnpy_core.domain.books import (
     foreign_uid,
     merge_orders,
     order_verdict,
+    progress,
+    trade_key,
     trading_day,
 )
 from vnpy_core.domain.enums import IntentState
@@ -40,7 +42,11 @@ HOLD_CALL_S = 5.0
 HOLD_SHOWN_S = 60.0
 """And for the end of what a gateway shows after its connect at most this long."""
 REMEMBERED = 200_000
+TWINS = 1_000
+"""Events that are remembered for the sake of their suffixed twins, which follow at once."""
 STRATEGY_REFERENCE = "CtaStrategy_"
+
+E = TypeVar("E", bound=DomainEvent)
 
 _log = structlog.get_logger(__name__)
 
@@ -57,7 +63,7 @@ class Staged:
 class Item:
     """One event on its way through the stage; `kind` is empty for what only queues behind others."""
 
-    __slots__ = ("data", "event", "forward", "gateway", "key", "kind", "ticket")
+    __slots__ = ("data", "event", "forward", "gateway", "is_twin", "key", "kind", "must_last", "ticket")
 
     def __init__(
         self, event: Event | None, gateway: str = "", kind: str = "", key: str = "", data: DomainEvent | None = None
@@ -69,10 +75,13 @@ class Item:
         self.data = data
         self.ticket: Future[int] | None = None
         self.forward = event is not None
+        self.is_twin = False
+        self.must_last = False
+        """Whether it is shown to nobody unless it is durable."""
 
 
 class Entry:
-    """A journal row without its place: `data` gets its `seq` when that is given out."""
+    """A journal row without its place: `data` has the `seq` that it will get."""
 
     __slots__ = ("data", "key", "kind")
 
@@ -92,6 +101,7 @@ class Call:
         self.thread = threading.get_ident()
         self.since = since
         self.venue_id = ""
+        """Set as soon as it is known; "" after the call where nothing named an order."""
 
 
 class Shown:
@@ -101,15 +111,23 @@ class Shown:
         self.started_at = started_at
         self.since = since
         self.last_news = since
+        """When it last sent what it had not sent before, ticks and logs apart; monotonic seconds."""
         self.holding = True
         self.orders: dict[str, Order] = {}
-        self.trades: dict[str, Trade] = {}
-        self.moved: dict[str, tuple[Order, Order]] = {}
-        """uid -> as known and as it is now."""
-        self.behind: dict[str, tuple[Order, Order]] = {}
-        """uid -> as known and as the venue shows it."""
+        """By uid, each in the latest state that was shown."""
+        self.known: dict[str, Order] = {}
+        """By uid, each as it stood in the books when it was first shown."""
         self.foreign: dict[str, Order] = {}
+        self.trades: dict[str, Trade] = {}
         self.missed: dict[str, Trade] = {}
+
+    def note_order(self, uid: str, known: Order | None, order: Order) -> None:
+        """An order was shown."""
+        if uid not in self.orders and known is not None:
+            self.known[uid] = known
+        latest = self.orders.get(uid)
+        if latest is None or progress(order) >= progress(latest):
+            self.orders[uid] = order
 
 
 class Sequencer:
@@ -126,9 +144,12 @@ class Sequencer:
         self._clock = clock
         self._ids_unique = ids_unique
         self._calls: dict[str, list[Call]] = {}
-        self._dispatched: OrderedDict[str, None] = OrderedDict()
-        self._replaced: dict[str, tuple[Any, Any]] = {}
-        """gateway -> the object of its last base event and what takes its place (None: nothing does)."""
+        self._raised: set[str] = set()
+        """The orphans of this run."""
+        self._seen: OrderedDict[str, None] = OrderedDict()
+        """Names of orders, quotes and fills that this run sent, or showed to VnPy's handlers."""
+        self._replaced: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
+        """id of an event's data -> that data, and what its twin shows in its place (None: there is no twin)."""
 
     # --- calls and bindings ---
 
@@ -138,42 +159,43 @@ class Sequencer:
         self._calls.setdefault(intent.gateway_name, []).append(call)
         return call
 
-    def end_call(self, call: Call, venue_id: str) -> Iterator[Item]:
-        """It returned `venue_id`, or "" where it took nothing or raised."""
+    def end_call(self, call: Call, venue_id: str, *, unknown: bool) -> list[Item]:
+        """It returned `venue_id`; or "" where it took nothing, or, `unknown`, raised."""
         calls = self._calls[call.intent.gateway_name]
         calls.remove(call)
         if not calls:
             del self._calls[call.intent.gateway_name]
+        items = []
         if venue_id and call.venue_id != venue_id:
-            yield self._bind(call.intent, venue_id, "the gateway's answer")
             call.venue_id = venue_id
+            items.append(self._bind(call.intent, venue_id, "the gateway's answer"))
+        if unknown and not call.venue_id:
+            self.orphans.add(call.intent.client_order_id)
+            self._raised.add(call.intent.client_order_id)
+        return items
 
-    def bind_own(self, order: Order) -> Iterator[Item]:
+    def bind_own(self, order: Order) -> list[Item]:
         """An order event put inside a gateway's call, by its thread, names the intent's order."""
         for call in self._calls.get(order.gateway_name, ()):
             if call.venue_id or call.thread != threading.get_ident() or not isinstance(call.intent, OrderIntent):
                 continue
-            if content_of(order) == content_of(call.intent) and not self._lives(order.vt_orderid):
+            content = content_of(call.intent)
+            # Where an earlier send of the same content is in doubt, only the gateway's answer says whose order it is.
+            if content_of(order) == content and not self._lives(order.vt_orderid) and not self._orphans_like(order):
                 call.venue_id = order.vt_orderid
-                yield self._bind(call.intent, order.vt_orderid, "put inside the gateway's call")
+                return [self._bind(call.intent, order.vt_orderid, "put inside the gateway's call")]
+        return []
 
-    def close(self, intent: Intent, state: IntentState, *, reason: str = "", evidence: str = "") -> Item:
+    def close(self, intent: Intent, state: IntentState, *, reason: str = "") -> Item:
         """The outcome of an intent that was not bound."""
-        return self.settle_intent(
-            IntentOutcome(
-                client_order_id=intent.client_order_id,
-                gateway_name=intent.gateway_name,
-                state=state,
-                reason=reason,
-                evidence=evidence,
-                at=self._clock.now(),
-            )
-        )
+        return self.settle_intent(self._outcome(intent, state, reason=reason))
 
     def settle_intent(self, outcome: IntentOutcome) -> Item:
         """Take in an outcome now, so that whoever asks next does not find the intent open, and journal it."""
         self.books.apply(outcome.client_order_id, outcome, 0, 0)
-        self.orphans.discard(outcome.client_order_id)
+        if outcome.state is not IntentState.UNKNOWN:
+            self.orphans.discard(outcome.client_order_id)
+            self._raised.discard(outcome.client_order_id)
         record = self.books.intents.get(outcome.client_order_id)
         strategy_name = getattr(record.intent, "strategy_name", None) if record else None
         if outcome.state is IntentState.BOUND and strategy_name:
@@ -181,48 +203,109 @@ class Sequencer:
         return Item(None, "", records.INTENT_OUTCOME, outcome.client_order_id, outcome)
 
     def _bind(self, intent: Intent, venue_id: str, evidence: str) -> Item:
-        # An id that comes again names the new order from here on.
-        self.books.bind(venue_id, intent.client_order_id)
-        return self.settle_intent(
-            IntentOutcome(
-                client_order_id=intent.client_order_id,
-                gateway_name=intent.gateway_name,
-                state=IntentState.BOUND,
-                vt_orderid=venue_id,
-                evidence=evidence,
-                at=self._clock.now(),
-            )
+        """An id that comes again names the new order from here on."""
+        self._mark_seen(intent.client_order_id)
+        return self.settle_intent(self._outcome(intent, IntentState.BOUND, venue_id, evidence=evidence))
+
+    def _outcome(
+        self, intent: Intent, state: IntentState, vt_orderid: str = "", *, reason: str = "", evidence: str = ""
+    ) -> IntentOutcome:
+        return IntentOutcome(
+            client_order_id=intent.client_order_id,
+            gateway_name=intent.gateway_name,
+            state=state,
+            vt_orderid=vt_orderid,
+            reason=reason,
+            evidence=evidence,
+            at=self._clock.now(),
         )
 
     def _lives(self, vt_orderid: str) -> bool:
         """Whether this id names an order that this process knows as active; one of an earlier run may lose its id."""
         uid = self.books.uid(vt_orderid) or ""
         known = self.books.order(uid)
-        return known is not None and known.is_active and uid in self._dispatched
+        return known is not None and known.is_active and uid in self._seen
 
-    # --- waiting ---
-
-    def must_wait(self, item: Item) -> bool:
-        """Whether an event is about an order that a call under way, or the rest of what is shown, may name."""
-        if not self.is_unknown(item):
-            return False
-        now = self._clock.monotonic()
-        calls = self._calls.get(item.gateway, ())
-        if any(not call.venue_id and now - call.since < HOLD_CALL_S for call in calls):
-            return True
-        shown = self.shown.get(item.gateway)
-        return shown is not None and shown.holding and now - shown.since < HOLD_SHOWN_S and self._has_orphans(item)
-
-    def is_unknown(self, item: Item) -> bool:
-        """Whether an event is about an order that nothing names."""
-        return isinstance(item.data, Order | Trade) and self.books.uid(item.data.vt_orderid) is None
-
-    def _has_orphans(self, item: Item) -> bool:
-        return any(i.client_order_id in self.orphans for i in self.books.open_intents(item.gateway))
+    def _orphans_like(self, order: Order) -> list[OrderIntent]:
+        content = content_of(order)
+        return [intent for intent in self.open_orphans(order.gateway_name) if content_of(intent) == content]
 
     def open_orphans(self, gateway_name: str) -> list[OrderIntent]:
         """A gateway's open intents whose call is over."""
         return [i for i in self.books.open_intents(gateway_name) if i.client_order_id in self.orphans]
+
+    # --- waiting ---
+
+    def is_calling(self, gateway_name: str) -> bool:
+        """Whether a call is under way that may still name an order."""
+        now = self._clock.monotonic()
+        return any(not c.venue_id and now - c.since < HOLD_CALL_S for c in self._calls.get(gateway_name, ()))
+
+    def must_wait(self, item: Item) -> bool:
+        """Whether an event is about an order that a call under way, or the rest of what is shown, may name."""
+        return self.is_unknown(item) and (self.is_calling(item.gateway) or self._is_holding(item.gateway))
+
+    def is_unknown(self, item: Item) -> bool:
+        """Whether an event is about an order that nothing names."""
+        return isinstance(item.data, Order | Trade) and item.event is not None and self._uid_of(item.data) is None
+
+    def _is_holding(self, gateway_name: str) -> bool:
+        shown = self.shown.get(gateway_name)
+        if shown is None or not shown.holding or self._clock.monotonic() - shown.since > HOLD_SHOWN_S:
+            return False
+        return bool(self.open_orphans(gateway_name))
+
+    # --- names ---
+
+    def _uid_of(self, event: Order | Trade) -> str | None:
+        """The name of an event's order, where its id still means that one."""
+        uid = self.books.uid(event.vt_orderid)
+        if uid is None or self._ids_unique(event.gateway_name):
+            return uid
+        fits = self._order_fits(uid, event) if isinstance(event, Order) else self._trade_fits(uid, event)
+        return uid if fits else None
+
+    def _order_fits(self, uid: str, order: Order) -> bool:
+        known = self.books.order(uid)
+        if uid in self._seen:  # within a run only the id of an order that has ended may come again
+            return known is None or known.is_active or content_of(known) == content_of(order)
+        if known is None:
+            record = self.books.intents.get(uid)
+            intent = record.intent if record else None
+            return not isinstance(intent, OrderIntent) or content_of(intent) == content_of(order)
+        days = {trading_day(one.datetime) for one in (known, order) if one.datetime is not None}
+        return content_of(known) == content_of(order) and len(days) < 2
+
+    def _trade_fits(self, uid: str, trade: Trade) -> bool:
+        known = self.books.order(uid)
+        if known is None or uid in self._seen:
+            return True
+        return (known.vt_symbol, known.direction) == (trade.vt_symbol, trade.direction)
+
+    def _new_uid(self, event: Order | Trade) -> str:
+        """A name for an order that nobody sent through us; some venues give an id twice on a day."""
+        base = foreign_uid(event.vt_orderid, event.datetime, ids_unique=self._ids_unique(event.gateway_name))
+        uid, number = base, 1
+        while uid in self.books.orders:
+            number += 1
+            uid = f"{base}#{number}"
+        return uid
+
+    def _name_order(self, item: Item, order: Order) -> tuple[str, list[Entry]]:
+        """The order's name, and the rows that come of finding it."""
+        if item.event is None:
+            return item.key, []  # of our own making: it says itself which order it is about
+        uid = self._uid_of(order)
+        if uid is not None and (uid in self.books.orders or self.books.intent_of_order(uid) is not None):
+            return uid, []
+        raised = [intent for intent in self._orphans_like(order) if intent.client_order_id in self._raised]
+        if len(raised) == 1 and order.gateway_name not in self.shown:
+            found = self._bind(raised[0], order.vt_orderid, "the only open intent of this content")
+            assert found.data is not None
+            return raised[0].client_order_id, [Entry(found.kind, found.key, found.data)]
+        uid = uid or self._new_uid(order)
+        self.books.bind(order.vt_orderid, uid)
+        return uid, []
 
     # --- one event after another ---
 
@@ -236,108 +319,95 @@ class Sequencer:
             case Quote():
                 return self._take_quote(item, item.data, seq)
             case None:
-                self._follow_twin(item)
+                if item.is_twin:
+                    self._follow_twin(item)
                 return []
             case _:
-                data = item.data
-                if hasattr(data, "seq"):
-                    data = msgspec.structs.replace(data, seq=seq)
+                data = numbered(item.data, seq)
                 _publish(item, data)
                 return [Entry(item.kind, item.key, data)]
 
     def _take_order(self, item: Item, order: Order, seq: int) -> list[Entry]:
-        uid, entries = self._uid(item.gateway, order)
+        uid, entries = self._name_order(item, order)
         seq += len(entries)
         known = self.books.order(uid)
-        order = self._named(uid, order)
+        order = numbered(self._named(uid, order), seq)
         verdict = order_verdict(known, order)
-        self._note_shown(item.gateway, uid, known, order, verdict)
+        self._note_shown(uid, known, order)
         if verdict is Verdict.REPEAT:
-            item.forward = self._first_time(uid)
-            _publish(item, None)
-            self._replace(item, None)
-            return entries
+            item.forward = self._mark_seen(uid) and item.forward
+            return [*entries, *self._nothing_new(item)]
         if verdict is Verdict.LATE:
             item.forward = False
-            self._replace(item, None)
-            return [*entries, Entry(records.ORDER_LATE, uid, order)]
-        merged = msgspec.structs.replace(merge_orders(known, order) if known else order, seq=seq)
-        self._first_time(uid)
+            return [*entries, *self._nothing_new(item), Entry(records.ORDER_LATE, uid, order)]
+        merged = numbered(merge_orders(known, order) if known else order, seq)
+        self._mark_seen(uid)
         self._replace(item, merged)
         _publish(item, merged)
         return [*entries, Entry(topics.ORDER_UPDATED, uid, merged)]
 
     def _take_quote(self, item: Item, quote: Quote, seq: int) -> list[Entry]:
         kept = self.books.quotes.get(quote.vt_quoteid)
-        quote = msgspec.structs.replace(quote, seq=seq)
-        if kept is not None and kept.event == msgspec.structs.replace(quote, seq=kept.seq):
-            item.forward = self._first_time(quote.vt_quoteid)
-            self._replace(item, None)
-            _publish(item, None)
-            return []
-        self._first_time(quote.vt_quoteid)
+        known = kept.event if kept is not None and isinstance(kept.event, Quote) else None
+        if known is not None and quote.status.rank <= known.status.rank:
+            is_same = numbered(quote, known.seq) == known
+            if is_same or quote.status.rank < known.status.rank:
+                item.forward = is_same and self._mark_seen(quote.vt_quoteid) and item.forward
+                return self._nothing_new(item)
+        quote = numbered(quote, seq)
+        self._mark_seen(quote.vt_quoteid)
         self._replace(item, None)
         _publish(item, quote)
         return [Entry(topics.QUOTE_UPDATED, quote.vt_quoteid, quote)]
 
     def _take_trade(self, item: Item, trade: Trade, seq: int) -> list[Entry]:
-        uid = self.books.uid(trade.vt_orderid) or foreign_uid(
-            trade.vt_orderid, trade.datetime, ids_unique=self._ids_unique(item.gateway)
-        )
-        key = self.books.trade_key_of(trade, uid)
+        uid = self._uid_of(trade) or self._new_uid(trade)
+        trade = numbered(self._attributed(uid, trade), seq)
+        key, is_certain = self._name_trade(uid, trade)
         known = self.books.trade(key)
-        trade = self._attributed(uid, trade, seq)
-        shown = self.shown.get(item.gateway)
+        shown = self.shown.get(trade.gateway_name)
         if shown is not None:
             shown.trades[key] = trade
             shown.last_news = self._clock.monotonic()
         if known is not None:
-            return self._take_known_trade(item, key, known, trade)
+            return self._take_known_trade(item, key, known, trade, is_certain)
         if shown is not None:
             shown.missed[key] = trade
-        self._first_time(key)
+        self._mark_seen(key)
         self._replace(item, None)
         _publish(item, trade)
         return [Entry(topics.TRADE_EXECUTED, key, trade)]
 
-    def _take_known_trade(self, item: Item, key: str, known: Trade, trade: Trade) -> list[Entry]:
-        same = msgspec.structs.replace(
-            trade, seq=known.seq, strategy_name=known.strategy_name, vt_orderid=known.vt_orderid, orderid=known.orderid
-        )
-        _publish(item, None)
-        if same == known:
-            item.forward = self._first_time(key)
-            self._replace(item, None)
-            return []
+    def _name_trade(self, uid: str, trade: Trade) -> tuple[str, bool]:
+        """A fill's key, which is a known one where it was sent again; and whether that is certain."""
+        key = trade_key(uid, trade)
+        other = self.books.alike_trade(trade)
+        if other is None or other == key or self.books.trade(key) is not None:
+            return key, True
+        known = self.books.trade(other)
+        assert known is not None
+        is_unique, is_of_this_run = self._ids_unique(trade.gateway_name), other in self._seen
+        if known.vt_orderid == trade.vt_orderid:
+            # Its order got another name meanwhile. Without a time it may also be another day's.
+            return other, is_unique or is_of_this_run or trade.datetime is not None
+        if is_unique or is_of_this_run:
+            return key, True  # two orders were filled alike
+        return other, trade.datetime is not None  # sent again, under a new id of its order
+
+    def _take_known_trade(self, item: Item, key: str, known: Trade, trade: Trade, is_certain: bool) -> list[Entry]:
+        if is_certain and _is_same_fill(known, trade):
+            item.forward = self._mark_seen(key) and item.forward
+            return self._nothing_new(item)
         item.forward = False
+        self._nothing_new(item)
+        reason = "another content under a known key" if is_certain else "nothing tells whether this fill is the known one"
+        _log.error("a fill is put aside", key=key, reason=reason)
+        return [Entry(records.QUARANTINE, key, _contradiction(key, reason, known, trade, self._clock.now()))]
+
+    def _nothing_new(self, item: Item) -> list[Entry]:
         self._replace(item, None)
-        _log.error("a fill contradicts a known one and is put aside", key=key)
-        return [Entry(records.QUARANTINE, key, _contradiction(key, known, trade, self._clock.now()))]
-
-    def _uid(self, gateway: str, order: Order) -> tuple[str, list[Entry]]:
-        """The order's name, and the rows that come of finding it."""
-        uid = self.books.uid(order.vt_orderid)
-        if uid is not None and self._fits(uid, order):
-            return uid, []
-        if uid is None:
-            alike = [i for i in self.open_orphans(gateway) if content_of(i) == content_of(order)]
-            if len(alike) == 1 and gateway not in self.shown:
-                found = self._bind(alike[0], order.vt_orderid, "the only open intent of this content")
-                assert found.data is not None
-                return alike[0].client_order_id, [Entry(found.kind, found.key, found.data)]
-        uid = foreign_uid(order.vt_orderid, order.datetime, ids_unique=self._ids_unique(gateway))
-        self.books.bind(order.vt_orderid, uid)
-        return uid, []
-
-    def _fits(self, uid: str, order: Order) -> bool:
-        """Whether `order` can be the one that we know under its id; where ids restart it may be another one."""
-        known = self.books.order(uid)
-        if known is None or self._ids_unique(order.gateway_name) or uid in self._dispatched:
-            return True
-        same_day = None in (known.datetime, order.datetime) or trading_day(known.datetime) == trading_day(
-            order.datetime
-        )
-        return content_of(known) == content_of(order) and same_day
+        _publish(item, None)
+        return []
 
     def _named(self, uid: str, order: Order) -> Order:
         """With the caller's and the strategy's names."""
@@ -351,54 +421,54 @@ class Sequencer:
             strategy_name=strategy_name or order.strategy_name,
         )
 
-    def _attributed(self, uid: str, trade: Trade, seq: int) -> Trade:
+    def _attributed(self, uid: str, trade: Trade) -> Trade:
         order = self.books.order(uid)
         record = self.books.intent_of_order(uid)
-        name = order.strategy_name if order else getattr(record.intent, "strategy_name", None) if record else None
-        return msgspec.structs.replace(trade, strategy_name=name or trade.strategy_name, seq=seq)
+        name = (order.strategy_name if order else None) or (
+            getattr(record.intent, "strategy_name", None) if record else None
+        )
+        return msgspec.structs.replace(trade, strategy_name=name or trade.strategy_name)
 
-    def _note_shown(self, gateway: str, uid: str, known: Order | None, order: Order, verdict: Verdict) -> None:
-        shown = self.shown.get(gateway)
+    def _note_shown(self, uid: str, known: Order | None, order: Order) -> None:
+        shown = self.shown.get(order.gateway_name)
         if shown is None:
             return
-        shown.orders[uid] = order
-        shown.last_news = self._clock.monotonic()
         if known is None and self.books.intent_of_order(uid) is None:
             shown.foreign[uid] = order
-        elif known is not None and verdict is Verdict.NEW and uid not in shown.foreign:
-            shown.moved.setdefault(uid, (known, order))
-        if known is not None and verdict is Verdict.LATE:
-            shown.behind[uid] = (known, order)
-        else:
-            shown.behind.pop(uid, None)
+        shown.note_order(uid, known, order)
+        shown.last_news = self._clock.monotonic()
 
-    def _first_time(self, key: str) -> bool:
-        """Whether VnPy's handlers of this process see this thing for the first time."""
-        if key in self._dispatched:
+    def _mark_seen(self, key: str) -> bool:
+        """Whether this is the first time in this run."""
+        if key in self._seen:
             return False
-        self._dispatched[key] = None
-        if len(self._dispatched) > REMEMBERED:
-            self._dispatched.popitem(last=False)
+        self._seen[key] = None
+        if len(self._seen) > REMEMBERED:
+            self._seen.popitem(last=False)
         return True
 
     # --- the suffixed twin of an event, which follows it with the same data ---
 
     def _replace(self, item: Item, merged: Order | None) -> None:
         """Let VnPy see the order as it is after the merge, without touching the gateway's own object."""
-        assert item.event is not None
+        if item.event is None:
+            return
         data = item.event.data
-        changed: Any = data
-        if not item.forward:
-            changed = None
-        elif merged is not None and (data.status.name != merged.status or data.traded != merged.traded):
+        changed: Any = data if item.forward else None
+        if item.forward and merged is not None and (data.status.name != merged.status or data.traded != merged.traded):
             changed = copy(data)
             changed.status, changed.traded = VnpyStatus[merged.status.name], merged.traded
             item.event.data = changed
-        self._replaced[item.gateway] = (data, changed)
+        self._replaced.pop(id(data), None)
+        if changed is not data:
+            self._replaced[id(data)] = (data, changed)  # holding it keeps its id from coming again
+            if len(self._replaced) > TWINS:
+                self._replaced.popitem(last=False)
 
     def _follow_twin(self, item: Item) -> None:
-        original, replacement = self._replaced.get(item.gateway, (None, None))
-        if item.event is None or original is None or item.event.data is not original:
+        assert item.event is not None
+        original, replacement = self._replaced.get(id(item.event.data), (None, None))
+        if original is None:
             return
         if replacement is None:
             item.forward = False
@@ -406,16 +476,42 @@ class Sequencer:
             item.event.data = replacement
 
 
+def numbered(data: E, seq: int) -> E:
+    """`data` with its place in the journal, where it has a field for it."""
+    return msgspec.structs.replace(data, seq=seq) if hasattr(data, "seq") else data
+
+
+def finite(data: E) -> E:
+    """`data` with 0 for numbers that are none, which JSON cannot hold."""
+    wrong = {
+        name: 0.0
+        for name in data.__struct_fields__
+        if isinstance(value := getattr(data, name), float) and not math.isfinite(value)
+    }
+    return msgspec.structs.replace(data, **wrong) if wrong else data
+
+
 def _publish(item: Item, data: DomainEvent | None) -> None:
     if item.event is not None:
         item.event.staged = Staged(data)
 
 
-def _contradiction(key: str, known: Trade, arrived: Trade, at: datetime) -> Quarantine:
-    return events.Quarantine(
+def _is_same_fill(known: Trade, trade: Trade) -> bool:
+    """Whether these are one fill, told again perhaps with a coarser time."""
+    moment = known.datetime
+    if trade.datetime is not None and moment is not None and trading_day(trade.datetime) != trading_day(moment):
+        return False
+    same: dict[str, Any] = {
+        name: getattr(known, name) for name in ("seq", "strategy_name", "vt_orderid", "orderid", "datetime")
+    }
+    return msgspec.structs.replace(trade, **same) == known
+
+
+def _contradiction(key: str, reason: str, known: Trade, arrived: Trade, at: datetime) -> Quarantine:
+    return Quarantine(
         kind=topics.TRADE_EXECUTED,
         key=key,
-        reason="another content under a known key",
+        reason=reason,
         known=msgspec.to_builtins(known),
         arrived=msgspec.to_builtins(arrived),
         at=at,

@@ -72,7 +72,9 @@ class Journal(Protocol):
         ...
 
     def cut(self, through: int, carried_from: int) -> None:
-        """Remove rows up to `through` (from `cuttable`); `carried_from` is the seq after which carried rows begin."""
+        """Remove rows up to `through` (from `cuttable`; 0: none); the next start reads on from `carried_from`, the seq
+        after which the carried rows begin.
+        """
         ...
 
     def maintain(self, drained: int) -> None:

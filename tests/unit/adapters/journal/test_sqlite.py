@@ -321,7 +321,7 @@ def test_all_rows_can_be_cut(opened, rows, path):
     assert verify(path).problems == []
 
 
-@pytest.mark.parametrize(("through", "carried_from"), [(2, 6), (3, 2), (3, 7), (0, 6), (9, 9)])
+@pytest.mark.parametrize(("through", "carried_from"), [(2, 6), (3, 2), (3, 7), (0, 7), (9, 9)])
 def test_a_cut_elsewhere_is_refused(opened, rows, through, carried_from):
     journal = opened()
     journal.append(rows(1, 3))
@@ -559,3 +559,10 @@ def test_a_failed_open_holds_no_file_open(opened, path):
         with pytest.raises(ConfigurationError):
             opened()
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_cut_of_nothing_only_moves_where_a_start_begins_to_read(opened, rows):
+    journal = opened()
+    journal.append(rows(1, 5))
+    journal.cut(0, 3)
+    assert (journal.replay_from(), [row.seq for row in journal.read(0, 10)]) == (3, [1, 2, 3, 4, 5])

@@ -141,9 +141,9 @@ class SqliteJournal:
             return self._commit_end_within(after, through)
 
     def cut(self, through: int, carried_from: int) -> None:
-        """See the port. ValueError unless `through` ends a commit and `carried_from` lies between it and `last_seq`."""
+        """See the port. ValueError unless `through` ends a commit (or is 0) and `carried_from` lies from there on."""
         with self._errors_named():
-            anchor = self._commit_at(through)
+            anchor = self._commit_at(through) if through else self._anchor
             if not through <= carried_from <= self._head.seq:
                 raise ValueError(f"rows carried after {carried_from} do not replace those up to {through}")
             with self._transaction() as run:

@@ -67,9 +67,13 @@ def quarantine(connection: Connection, limit: int) -> list[Quarantine]:
 
 def plan(connection: Connection, query: OrderQuery | TradeQuery, after: SeqKey, limit: int) -> list[str]:
     """How the database would go about a page, in its own words; for tests and benchmarks."""
-    list_, statement = ("orders", orders_statement) if isinstance(query, OrderQuery) else ("trades", trades_statement)
-    span = _seqs_between(connection, list_, query.start, query.end)
-    compiled = statement(query, after, limit, span).compile(connection.engine, compile_kwargs={"literal_binds": True})
+    if isinstance(query, OrderQuery):
+        span = _seqs_between(connection, "orders", query.start, query.end)
+        statement = orders_statement(query, after, limit, span)
+    else:
+        span = _seqs_between(connection, "trades", query.start, query.end)
+        statement = trades_statement(query, after, limit, span)
+    compiled = statement.compile(connection.engine, compile_kwargs={"literal_binds": True})
     explain = "explain query plan" if connection.dialect.name == "sqlite" else "explain"
     rows = connection.exec_driver_sql(f"{explain} {str(compiled).replace('%', '%%')}").mappings()
     return [" ".join(f"{name}={value}" for name, value in row.items()) for row in rows]
