@@ -10,8 +10,8 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 
-LEFT_ALONE = {"logout"}
-"""Would end the session that the others use."""
+LEFT_ALONE = {"logout", "halt_trading"}
+"""Would end the session that the others use, or refuse every order before it is looked at."""
 
 
 @pytest.fixture(scope="module")

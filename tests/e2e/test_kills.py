@@ -36,6 +36,8 @@ def seed() -> str:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, seed) -> Iterator[KillRun]:
     with KillRun(tmp_path_factory.mktemp("kills") / "run", seed=seed) as run:
+        run.start()
+        run.service.kill()
         yield run
 
 

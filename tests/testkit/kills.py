@@ -28,14 +28,15 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import connect
 
 from testkit import invariants
-from testkit.venue import BTC, RB, VenueProcess
+from testkit.venue import BTC, PLENTY, RB, RawClient, VenueProcess
 from vnpy_core.adapters.journal.file import FILE_NAME
+from vnpy_core.gateways.paper import wire
 
 TESTS = Path(__file__).resolve().parents[1]
 PACKAGE = TESTS.parent / "services" / "vnpy-core" / "vnpy_core"
 PASSWORD = "canary-admin-password-4711"  # planted: it must appear nowhere
 STRATEGY_NAME = "killed"
-READY_S = 60.0
+READY_S = 30.0
 CALM_S = 30.0
 WARM = ("uvicorn", "uvicorn.loops.auto", "uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto",
         "vnpy_core.app", "vnpy_core.engine.host", "vnpy_core.gateways.paper.remote", "vnpy_core.adapters.store.sql",
@@ -320,7 +321,7 @@ class KillableService:
         code = "import sys; from testkit.kills import warm_parent; warm_parent(sys.argv[1])"
         environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith("VNPYCORE")},
-            "PYTHONPATH": str(TESTS),
+            "PYTHONPATH": os.pathsep.join([str(TESTS), str(PACKAGE.parent)]),
             "OPENBLAS_NUM_THREADS": "1",
             "VNPYCORE__SERVER__PORT": str(self.port),
             "VNPYCORE__AUTH__ADMIN_PASSWORD": PASSWORD,
@@ -437,14 +438,29 @@ class Market(Loop):
         super().__init__("market")
         self._random = random.Random(f"{seed} market")
         self._venue = venue
+        self._client: RawClient | None = None
         self._pause = pause_s
         self.price = 3500
 
     def step(self) -> None:
         self.price = min(3560, max(3440, self.price + self._random.randint(-4, 4)))
-        self._venue.book(RB, self.price, self.price + 1)
-        self._venue.book(BTC, self.price * 10, self.price * 10 + 0.1)
+        self._show(RB, self.price, self.price + 1)
+        self._show(BTC, self.price * 10, self.price * 10 + 0.1)
         time.sleep(self._pause)
+
+    def close(self) -> None:
+        """End its connection to the venue; it rests."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _show(self, vt_symbol: str, bid: float, ask: float) -> None:
+        """On a connection of its own, for the test's is the test's thread's."""
+        if self._client is None:
+            self._client = RawClient(self._venue.socket)
+        symbol, _, exchange = vt_symbol.rpartition(".")
+        self._client.send(wire.Book(symbol=symbol, exchange=exchange, bid=bid, ask=ask, volume=PLENTY))
+        self._client.read()
 
 
 class Load(Loop):
@@ -476,7 +492,7 @@ class Load(Loop):
         try:
             self._act()
         except OSError:
-            self._disconnect()
+            self.close()
             time.sleep(0.02)
         if self._pause:
             time.sleep(self._pause)
@@ -559,7 +575,8 @@ class Load(Loop):
             self._connection = http.client.HTTPConnection("127.0.0.1", self._service.port, timeout=15)
         return ask(self._connection, method, path, self._service.token, body, self._service.answers)
 
-    def _disconnect(self) -> None:
+    def close(self) -> None:
+        """End its connection to the service; it rests."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -649,7 +666,8 @@ class KillRun:
     def __exit__(self, *_: object) -> None:
         for loop in self._loops:
             loop.end()
-        self.service.close()
+        for holder in (self.market, *self.loads, self.service):
+            holder.close()
         self.venue.__exit__()
 
     def start(self, failpoint: str = "", **constants: Any) -> None:

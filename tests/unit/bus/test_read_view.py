@@ -1,17 +1,18 @@
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
 
 from vnpy_core.bus.message import Message
-from vnpy_core.bus.read_view import ReadView
-from vnpy_core.domain.enums import Direction, GatewayState, LogLevel, Offset, OrderType, Product, Status
+from vnpy_core.bus.read_view import ReadView, same_order
+from vnpy_core.domain.enums import Direction, GatewayState, HaltScope, LogLevel, Offset, OrderType, Product, Status
 from vnpy_core.domain.events import (
     Account,
     AlgoUpdate,
     Contract,
     Gateway,
+    Halt,
     Log,
     Order,
     Position,
@@ -34,8 +35,8 @@ def order(number=1, status=Status.NOTTRADED, client_order_id=None, **fields):
     )  # fmt: skip
 
 
-def trade(number=1):
-    return Trade(vt_tradeid=f"P.{number}", tradeid=str(number), vt_orderid="P.1", orderid="1", **DEAL)
+def trade(number=1, **fields):
+    return Trade(vt_tradeid=f"P.{number}", tradeid=str(number), vt_orderid="P.1", orderid="1", **(DEAL | fields))
 
 
 def quote(number=1, status=Status.NOTTRADED):
@@ -68,6 +69,13 @@ STOP = StopOrderUpdate(
 ALGO = AlgoUpdate(algo_name="a", vt_symbol="rb.SHFE", status="RUNNING", data={})
 
 
+HALT = Halt(scope=HaltScope.ALL, active=True, at=NOON)
+
+
+def stop(number=1, status="WAITING"):
+    return msgspec.structs.replace(STOP, stop_orderid=f"STOP.{number}", status=status)
+
+
 def feed(view, *events, seq=0):
     for event in events:
         view.apply(Message("log", "", "e", seq, NOON, event))
@@ -91,6 +99,7 @@ def view():
         ("strategy.updated", "s", STRATEGY),
         ("stop_order.updated", "STOP.1", STOP),
         ("algo.updated", "a", ALGO),
+        ("risk.halt", "all", HALT),
     ],
 )
 def test_the_snapshot_of_a_topic_is_its_latest_state(view, topic, key, event):
@@ -103,6 +112,99 @@ def test_the_snapshot_of_a_topic_is_its_latest_state(view, topic, key, event):
 def test_a_topic_without_state_has_an_empty_snapshot(view, topic):
     feed(view, TICK, trade(), Log(level=LogLevel.INFO, source="", msg="", datetime=NOON))
     assert view.snapshot(topic) == []
+
+
+def test_a_halt_that_was_taken_back_is_no_state(view):
+    feed(view, HALT, msgspec.structs.replace(HALT, active=False))
+    assert view.snapshot("risk.halt") == []
+    assert view.halts == {}
+
+
+def test_stop_orders_that_wait_no_longer_are_bounded_and_waiting_ones_stay(view):
+    feed(view, *(stop(number) for number in range(5)))
+    feed(view, *(stop(number, "TRIGGERED") for number in range(100, 110)), stop(0, "CANCELLED"))
+    assert list(view.stop_orders) == [f"STOP.{n}" for n in (0, 1, 2, 3, 4, 108, 109)]
+    feed(view, stop(200, "CANCELLED"))
+    assert "STOP.108" not in view.stop_orders
+    assert "STOP.0" in view.stop_orders
+
+
+# What is known from before the start
+
+
+def test_a_seeded_view_is_as_if_it_had_seen_the_events(view):
+    view.seed(
+        orders=[order(1, Status.ALLTRADED, client_order_id="a", seq=3), order(2, client_order_id="b", seq=4)],
+        trades=[trade(1)],
+        halts=[HALT],
+        stop_orders=[STOP],
+        seq=9,
+        complete_from=2,
+    )
+    assert (list(view.finished_orders), list(view.active_orders), list(view.trades)) == (["P.1"], ["P.2"], ["P.1"])
+    assert view.order_by_client_id("a").vt_orderid == "P.1"
+    assert view.order_by_client_id("b").vt_orderid == "P.2"
+    assert view.snapshot("risk.halt") == [("all", HALT)]
+    assert view.snapshot("stop_order.updated") == [("STOP.1", STOP)]
+    assert (view.seq, view.complete_from) == (9, 2)
+
+
+def test_a_seed_too_large_to_hold_is_complete_from_what_was_let_go(view):
+    view.seed(orders=[order(n, Status.ALLTRADED, seq=10 + n) for n in range(5)], complete_from=2)
+    assert list(view.finished_orders) == ["P.2", "P.3", "P.4"]
+    assert view.complete_from == 11
+
+
+# From where on nothing is missing
+
+
+def test_a_view_is_complete_until_it_lets_something_go(view):
+    feed(view, *(order(n, Status.ALLTRADED, seq=n) for n in range(1, 4)), *(trade(n, seq=10 + n) for n in range(3)))
+    assert view.complete_from == 0
+    feed(view, order(4, Status.ALLTRADED, seq=20))
+    assert view.complete_from == 1
+    feed(view, trade(3, seq=21))
+    assert view.complete_from == 10
+
+
+def test_a_finished_order_that_changes_again_is_let_go_as_late_as_its_change(view):
+    feed(view, *(order(n, Status.CANCELLED, seq=n) for n in range(1, 4)))
+    feed(view, order(1, Status.ALLTRADED, seq=4), order(5, Status.CANCELLED, seq=5))
+    assert list(view.finished_orders) == ["P.3", "P.1", "P.5"]
+    assert view.complete_from == 2
+
+
+@pytest.mark.parametrize("status", [Status.ALLTRADED, Status.NOTTRADED])
+def test_an_id_that_the_venue_uses_again_stands_for_the_later_order(view, status):
+    feed(view, order(1, status, client_order_id="a", seq=5), order(1, client_order_id="b", seq=6))
+    assert view.order("P.1").client_order_id == "b"
+    assert view.order_by_client_id("a") is None
+    assert view.order_by_client_id("b").seq == 6
+    assert view.complete_from == 5
+
+
+def test_a_fill_whose_id_the_venue_used_before_is_another_one(view):
+    feed(view, trade(1, seq=5), trade(1, seq=6))
+    assert view.complete_from == 0
+    feed(view, trade(1, seq=7, datetime=NOON))
+    assert view.complete_from == 6
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({"client_order_id": "a"}, {"client_order_id": "a", "price": 2.0}, True),
+        ({"client_order_id": "a"}, {"client_order_id": "b"}, False),
+        ({"client_order_id": "a"}, {}, True),
+        ({}, {}, True),
+        ({}, {"volume": 2.0}, False),
+        ({}, {"datetime": NOON}, True),
+        ({"datetime": NOON}, {"datetime": NOON + timedelta(minutes=1)}, True),
+        ({"datetime": NOON}, {"datetime": NOON + timedelta(days=1)}, False),
+    ],
+)
+def test_states_of_one_order_are_told_from_another_with_its_id(one, other, same):
+    assert same_order(order(1, **one), order(1, Status.ALLTRADED, **other)) is same
 
 
 def test_a_snapshot_does_not_change_when_the_view_does(view):

@@ -6,6 +6,7 @@ not reconciled or while the journal cannot be written; what passes was journaled
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import structlog
+from vnpy.trader.constant import Exchange
 
 from vnpy_core.bus import records
 from vnpy_core.domain import enums
@@ -27,6 +28,8 @@ from vnpy_core.domain.errors import (
     GatewayNotReconciled,
     JournalFailed,
     OrderDenied,
+    RequestError,
+    RiskDenied,
     StorageFull,
     TradingHalted,
     TryLater,
@@ -37,8 +40,6 @@ from vnpy_core.engine.sequencer import STRATEGY_REFERENCE
 from vnpy_core.engine.stage import STALL_S, Stage
 from vnpy_core.kit.failpoints import hit
 from vnpy_core.ports.clock import Clock
-
-_log = structlog.get_logger(__name__)
 
 
 class Origin:
@@ -80,24 +81,28 @@ class IntentGate:
         self._reconciliation = reconciliation
         self._write_log = write_log
         self._local = threading.local()
-        self._wrapped: dict[int, tuple[Any, dict[str, Any]]] = {}
+        self._wrapped: dict[tuple[str, type], tuple[Any, dict[str, Any]]] = {}
+        """By name and class, so that a gateway that was made anew takes the place of the closed one."""
         self._undo: list[Callable[[], None]] = []
+        self._is_gone = False
 
     # --- installing ---
 
     def install(self, gateway: Any, gateway_name: str = "") -> None:
         """Wrap a gateway; again does nothing. An engine that takes orders itself (PaperAccount) is wrapped alike."""
-        if id(gateway) in self._wrapped:
-            return
-        own = {name: vars(gateway).get(name) for name in ("send_order", "send_quote")}
-        self._wrapped[id(gateway)] = (gateway, own)
         name = gateway_name or gateway.gateway_name
+        place = (name, type(gateway))
+        if place in self._wrapped and self._wrapped[place][0] is gateway:
+            return
+        own = {method: vars(gateway).get(method) for method in ("send_order", "send_quote")}
+        self._wrapped[place] = (gateway, own)
         gateway.send_order = partial(self._send_order, name, gateway.send_order)
         if hasattr(gateway, "send_quote"):
             gateway.send_quote = partial(self._send_quote, name, gateway.send_quote)
 
     def uninstall(self) -> None:
-        """Give every gateway its own methods back."""
+        """Give every gateway its own methods back. Who still holds one of ours reaches the gateway by it."""
+        self._is_gone = True
         for gateway, own in self._wrapped.values():
             for name, before in own.items():
                 if before is None:
@@ -112,7 +117,7 @@ class IntentGate:
     def install_paper_account(self, main_engine: Any) -> None:
         """PaperAccount takes the place of MainEngine's and of every gateway's `send_order`: it is the venue then."""
         engine = main_engine.engines.get("PaperAccount")
-        if engine is None or id(engine) in self._wrapped:
+        if engine is None or any(engine is wrapped for wrapped, _ in self._wrapped.values()):
             return
         originals = {name: getattr(engine, name) for name in ("send_order", "send_quote")}
         self.install(engine, sys.modules[type(engine).__module__].GATEWAY_NAME)
@@ -146,7 +151,7 @@ class IntentGate:
         return OrderIntent(
             client_order_id=command.client_order_id,
             gateway_name=command.gateway_name,
-            vt_symbol=f"{command.symbol}.{command.exchange}",
+            vt_symbol=f"{command.symbol}.{Exchange[command.exchange].value}",
             symbol=command.symbol,
             exchange=command.exchange,
             direction=command.direction,
@@ -166,7 +171,7 @@ class IntentGate:
         if reason := self._reconciliation(gateway_name):
             raise GatewayNotReconciled(reason, reconciliation=f"/api/v1/trading/reconciliation#{gateway_name}")
         if refusal := self._stage.refusal:
-            error = StorageFull if "full" in refusal else JournalFailed
+            error = StorageFull if self._stage.is_full or "has been full" in refusal else JournalFailed
             raise error(f"no order is taken: {refusal}")
 
     def journal(self, intent: Intent) -> Future[int]:
@@ -181,6 +186,8 @@ class IntentGate:
     # --- the gateways' own calls ---
 
     def _send_order(self, gateway_name: str, send: Callable[..., str], request: Any, *rest: Any) -> str:
+        if self._is_gone:
+            return send(request, *rest)
         origin: Origin | None = getattr(self._local, "origin", None)
         name = origin.next_id() if origin else self._new_id()
         durable = origin.intent if origin and origin.sent == 1 else None
@@ -188,6 +195,8 @@ class IntentGate:
         return self._pass(intent, partial(send, request, *rest), durable=durable is not None)
 
     def _send_quote(self, gateway_name: str, send: Callable[..., str], request: Any, *rest: Any) -> str:
+        if self._is_gone:
+            return send(request, *rest)
         intent = self._quote_intent(self._new_id(), gateway_name, request)
         return self._pass(intent, partial(send, request, *rest), durable=False)
 
@@ -195,6 +204,7 @@ class IntentGate:
         self._local.refusal = None
         try:
             self.require_open(intent.gateway_name)
+            _require_finite(intent)
             if not durable:
                 self._make_durable(intent)
                 durable = True
@@ -218,25 +228,21 @@ class IntentGate:
 
     def _call(self, intent: Intent, send: Callable[[], str]) -> str:
         call = self._stage.begin_call(intent)
-        venue_id, unknown = "", False
-        hit("gate.before_send")
+        venue_id, refusal = "", ""
         try:
+            hit("gate.before_send")
             venue_id = send() or ""
-        except (OrderDenied, TryLater) as error:  # one of our own gateways, which says that it sent nothing
-            self._close_refused(intent, error.detail)
-            raise
-        except BaseException:
-            unknown = True  # it may have reached the venue before it raised
+            refusal = "" if venue_id else "the gateway took no order"
+        except (OrderDenied, TryLater, RequestError) as error:  # one of our own gateways: it sent nothing
+            refusal = describe(error)
             raise
         finally:
             hit("gate.after_send")
-            self._stage.end_call(call, venue_id, unknown=unknown)
-        if not venue_id:
-            self._close_refused(intent, "the gateway took no order")
+            # Whatever else it raised, the order may have reached the venue before.
+            self._stage.end_call(call, venue_id, unknown=not venue_id and not refusal)
+            if refusal and not call.venue_id:
+                self._stage.close_intent(intent, IntentState.REFUSED, reason=refusal)
         return venue_id
-
-    def _close_refused(self, intent: Intent, reason: str) -> None:
-        self._stage.close_intent(intent, IntentState.REFUSED, reason=reason)
 
     def _refuse(self, intent: Intent, error: CoreError) -> str:
         self._local.refusal = error
@@ -274,6 +280,14 @@ class IntentGate:
             reference=request.reference,
             created_at=self._clock.now(),
         )
+
+
+def _require_finite(intent: Intent) -> None:
+    """A number that is none passes every comparison of a rule."""
+    for name in intent.__struct_fields__:
+        value = getattr(intent, name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise RiskDenied(f"the {name} is not a finite number", rule="FiniteNumbers")
 
 
 def _strategy(reference: str) -> str | None:

@@ -280,11 +280,13 @@ class Gateways:
         record = self._get(name)
         self._recovery.begin(name)
         await self._query_all(record)
-        capabilities = self._capabilities(name)
-        if not hasattr(record.gateway, "query_orders"):
-            # It shows nothing again, so what is missing says nothing.
-            capabilities = Capabilities(ids_unique_across_restart=capabilities.ids_unique_across_restart)
-        await self._recovery.finish(name, record.gateway, capabilities, shown_all=record.reports_connection())
+        await self._recovery.finish(
+            name,
+            record.gateway,
+            self._capabilities(name),
+            shown_all=record.reports_connection(),
+            asked_orders=hasattr(record.gateway, "query_orders"),
+        )
         await self._on_connected()
 
     async def _query_all(self, record: GatewayRecord) -> None:

@@ -42,6 +42,7 @@ from vnpy_core.domain.events import (
     Account,
     Audit,
     Contract,
+    Event,
     Gateway,
     Halt,
     IntentOutcome,
@@ -401,7 +402,12 @@ class EngineHost:
         key = halt_key(halt)
         if key not in self._gate.halts:
             raise Conflict(f"trading is not halted ({key})")
-        seq = await asyncio.wrap_future(self._stage.record(topics.RISK_HALT, key, halt))
+        try:
+            seq = await asyncio.wrap_future(self._stage.publish(VnpyEvent(EVENT_HALT, halt)))
+        except (StorageFull, JournalFailed):
+            # It is written later all the same, and would resume trading at the next start: the halt again, behind it.
+            self.main_engine.event_engine.put(VnpyEvent(EVENT_HALT, self._gate.halts[key]))
+            raise
         self._gate.halts = {name: other for name, other in self._gate.halts.items() if name != key}
         return msgspec.structs.replace(halt, seq=seq)
 
@@ -413,16 +419,10 @@ class EngineHost:
 
     def _remember(self) -> None:
         """Show what the journal knows: orders, fills, halts and local stop orders of before this start."""
-        books = self._stage.books
-        self._view.seed(
-            orders=[kept.event for kept in books.orders.values()],
-            trades=[kept.event for kept in books.trades.values()],
-            halts=[kept.event for kept in books.halts.values()],
-            stop_orders=[kept.event for kept in books.stop_orders.values()],
-            seq=self._stage.last_seq,
-            complete_from=self._journal.replay_from(),
-        )
-        self._gate.halts = {key: kept.event for key, kept in books.halts.items() if isinstance(kept.event, Halt)}
+        known = self._stage.inspect(_everything)
+        self._view.seed(**known, seq=self._stage.last_seq, complete_from=self._journal.replay_from())
+        halts = [halt for halt in known["halts"] if isinstance(halt, Halt)]
+        self._gate.halts = {halt_key(halt): halt for halt in halts}
 
     def _install_gate(self) -> None:
         """Every gateway, those that are added later too."""
@@ -477,12 +477,14 @@ class EngineHost:
         """Give CtaEngine back what it keeps in memory only: whose orders are whose, and which fills were counted."""
         if self._cta is None:
             return
-        cta, books = self._cta, self._stage.books
-        self._stage.sequencer.bound = cta.memory.attribute
-        orders = [kept.event for kept in books.orders.values() if isinstance(kept.event, Order)]
-        trades = [kept.event for kept in books.trades.values() if isinstance(kept.event, Trade)]
-        stops = [kept.event for kept in books.stop_orders.values() if isinstance(kept.event, StopOrderUpdate)]
-        await self._commands.run(lambda: cta.memory.restore(orders, trades, stops, books.highest_stop), deadline_s=30)
+        memory = self._cta.memory
+        self._stage.sequencer.bound = memory.attribute
+        known = self._stage.inspect(_everything)
+        highest_stop = self._stage.inspect(lambda books: books.highest_stop)
+        orders = [event for event in known["orders"] if isinstance(event, Order)]
+        trades = [event for event in known["trades"] if isinstance(event, Trade)]
+        stops = [event for event in known["stop_orders"] if isinstance(event, StopOrderUpdate)]
+        await self._commands.run(lambda: memory.restore(orders, trades, stops, highest_stop), deadline_s=30)
 
     async def _load_apps(self) -> None:
         if self._attached:
@@ -510,7 +512,7 @@ class EngineHost:
         engines, event_engine = self.main_engine.engines, self.main_engine.event_engine
         self._gate.install_paper_account(self.main_engine)
         if self._risk is None and "RiskManager" in engines:
-            self._risk = RiskFacade(engines["RiskManager"], event_engine, self._bridge.emit_risk)
+            self._risk = RiskFacade(engines["RiskManager"], event_engine, self._clock, self._bridge.emit_risk)
             self._risk.install()
             self._undo.callback(self._risk.uninstall)
         if self._cta is None and "CtaStrategy" in engines:
@@ -661,3 +663,8 @@ class EngineHost:
             await work
         except Exception as error:  # noqa: BLE001 - a guarded door: the stop must reach its end
             _log.error("a step of the stop failed", step=what, detail=describe(error))
+
+
+def _everything(books: Books) -> dict[str, list[Event]]:
+    tables = {"orders": books.orders, "trades": books.trades, "halts": books.halts, "stop_orders": books.stop_orders}
+    return {name: [kept.event for kept in table.values()] for name, table in tables.items()}

@@ -7,7 +7,7 @@ ordinary events through the stage, which knows what is new; here the rest is fou
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from decimal import Decimal
 from itertools import groupby
 from typing import Any
@@ -15,12 +15,12 @@ from typing import Any
 import msgspec
 import structlog
 
-from vnpy_core.bus import records
+from vnpy_core.bus import records, topics
 from vnpy_core.bus.message import Message
-from vnpy_core.domain.books import ALL_SYMBOLS, Books, content_of
+from vnpy_core.domain.books import ALL_SYMBOLS, Books, content_of, progress, trading_day, uid_in
 from vnpy_core.domain.enums import Direction, IntentState, ReconciliationState, Status
-from vnpy_core.domain.errors import Conflict, NotFound
-from vnpy_core.domain.events import Account, IntentOutcome, Order, OrderIntent, Position, PositionBase
+from vnpy_core.domain.errors import Conflict, NotFound, describe
+from vnpy_core.domain.events import Account, IntentOutcome, Order, OrderIntent, Position, PositionBase, Trade
 from vnpy_core.domain.reconciliation import Difference, DifferenceKind, Reconciliation, UnknownIntent
 from vnpy_core.engine.sequencer import Shown
 from vnpy_core.engine.stage import Stage
@@ -30,6 +30,7 @@ from vnpy_core.ports.clock import Clock
 SETTLE_LIMIT_S = 60.0
 POSITION_TRIES = 10
 POSITION_PAUSE_S = 0.2
+QUERY_LIMIT_S = 5.0
 
 _OPEN = (ReconciliationState.RECONCILED, ReconciliationState.ACCEPTED)
 _log = structlog.get_logger(__name__)
@@ -78,7 +79,6 @@ class Recovery:
         self._reports: dict[str, Reconciliation] = {}
         self._positions: dict[str, dict[str, Position]] = {}
         self._has_account: set[str] = set()
-        self._outcomes: dict[str, list[IntentOutcome]] = {}
 
     # --- asking ---
 
@@ -133,33 +133,38 @@ class Recovery:
         """Whether what its venue shows is being collected."""
         return gateway_name in self._stage.sequencer.shown
 
-    async def finish(self, gateway_name: str, gateway: Any, capabilities: Capabilities, *, shown_all: bool) -> bool:
+    async def finish(
+        self,
+        gateway_name: str,
+        gateway: Any,
+        capabilities: Capabilities,
+        *,
+        shown_all: bool,
+        asked_orders: bool = True,
+    ) -> bool:
         """Wait until the venue has shown all, compare, report; True where orders may pass now.
 
-        `shown_all`: the gateway has said so itself, else silence says it.
+        `shown_all`: the gateway has said so itself, else silence says it. `asked_orders`: the gateway was made to show
+        its orders, so that one which is missing says something. Overtaken by another connect it gives up.
         """
-        if not shown_all:
-            await self._wait_for_silence(gateway_name)
-        outcomes = self._stage.end_showing(
-            gateway_name, lambda orders, intents: self._match(orders, intents, capabilities)
-        )
-        await asyncio.wrap_future(self._stage.barrier())
-        await self._settle()
-        await self._clear_positions(gateway_name)
-        positions = await self._compare_positions(gateway_name, gateway)
-        shown = self._stage.close_showing(gateway_name)
+        shown = self._stage.showing(gateway_name)
         if shown is None:
             return not self.reason(gateway_name)
-        found = [*_from_outcomes(outcomes), *_from_shown(shown)]
-        found += await self._gone(gateway_name, shown, capabilities)
+        try:
+            found = await self._find(gateway_name, gateway, capabilities, shown, shown_all, asked_orders)
+        except BaseException:
+            if self._stage.showing(gateway_name) is shown:
+                self.abandon(gateway_name)
+            raise
+        if found is None:
+            return False
         unknown = self._unknown(gateway_name)
-        found += [_unknown_difference(intent) for intent in unknown]
-        self._conclude(gateway_name, shown, [*found, *positions], unknown)
+        self._conclude(gateway_name, shown, [*found, *map(_unknown_difference, unknown)], unknown)
         return not self.reason(gateway_name)
 
     def abandon(self, gateway_name: str) -> None:
         """The connect failed or was overtaken: what waited goes on, and the gateway stays closed for orders."""
-        self._stage.end_showing(gateway_name, lambda orders, intents: [])
+        self._stage.end_showing(gateway_name, lambda unknown, ownerless, intents: [])
         self._stage.close_showing(gateway_name)
         self.expect(gateway_name)
 
@@ -181,7 +186,7 @@ class Recovery:
         self, client_order_id: str, state: IntentState, *, vt_orderid: str, evidence: str, by: str
     ) -> IntentOutcome:
         """An admin says what became of an intent. Raises NotFound, Conflict, StorageFull, JournalFailed."""
-        intent = self._stage.inspect(lambda books: _open_intent(books, client_order_id))
+        intent = self._stage.inspect(lambda books: _open_intent(books, client_order_id, self._stage.sequencer.orphans))
         if state is IntentState.BOUND:
             self._stage.inspect(lambda books: _require_free_order(books, vt_orderid, intent))
         outcome = IntentOutcome(
@@ -199,41 +204,93 @@ class Recovery:
 
     # --- inside ---
 
-    async def _wait_for_silence(self, gateway_name: str) -> None:
+    async def _find(
+        self,
+        gateway_name: str,
+        gateway: Any,
+        capabilities: Capabilities,
+        shown: Shown,
+        shown_all: bool,
+        asked_orders: bool,
+    ) -> list[Difference] | None:
+        """All differences but the intents that stay unknown; None where this showing was overtaken or cut short."""
+        if not shown_all:
+            await self._wait_for_silence(gateway_name, shown)
+        await asyncio.wrap_future(self._stage.barrier())
+        if self._stage.showing(gateway_name) is not shown or not _is_connected(gateway):
+            self._give_up(gateway_name, shown)
+            return None
+        outcomes = self._stage.end_showing(
+            gateway_name,
+            lambda unknown, ownerless, intents: self._match(unknown, ownerless, intents, capabilities),
+        )
+        await asyncio.wrap_future(self._stage.barrier())
+        await self._settle()
+        await self._clear_positions(gateway_name)
+        positions = await self._compare_positions(gateway_name, gateway, shown)
+        # A connection that was lost meanwhile may have shown a part only: nothing may count as gone by that.
+        if not _is_connected(gateway) or not self._stage.close_showing(gateway_name, shown):
+            self._give_up(gateway_name, shown)
+            return None
+        found = [*_from_outcomes(outcomes), *self._stage.inspect(lambda books: list(_from_shown(books, shown)))]
+        if asked_orders:
+            found += await self._gone(gateway_name, shown, capabilities)
+        if capabilities.can_query_trades:
+            today = trading_day(self._clock.now())
+            found += self._stage.inspect(lambda books: _gone_trades(books, shown, today))
+        return [*found, *positions]
+
+    def _give_up(self, gateway_name: str, shown: Shown) -> None:
+        """Leave what was shown so far to the next connect."""
+        if self._stage.showing(gateway_name) is shown:
+            self.abandon(gateway_name)
+
+    async def _wait_for_silence(self, gateway_name: str, shown: Shown) -> None:
         limit = self._clock.monotonic() + SETTLE_LIMIT_S
-        while self._clock.monotonic() < limit:
-            shown = self._stage.sequencer.shown.get(gateway_name)
-            if shown is None or self._clock.monotonic() - shown.last_news > self._silence_s:
+        while self._clock.monotonic() < limit and self._stage.showing(gateway_name) is shown:
+            if self._clock.monotonic() - shown.last_news > self._silence_s:
                 return
             await asyncio.sleep(self._silence_s / 10)
 
     def _match(
-        self, orders: list[Order], intents: list[OrderIntent], capabilities: Capabilities
+        self, unknown: list[Order], ownerless: list[Order], intents: list[OrderIntent], capabilities: Capabilities
     ) -> list[IntentOutcome]:
         """Which orders that nothing names are which open intents, by content; only where there is no doubt."""
         outcomes: list[IntentOutcome] = []
+        left = list(unknown)
         for content, group in groupby(sorted(intents, key=_content_key), key=content_of):
             alike = sorted(group, key=lambda intent: intent.created_at)
-            found = [order for order in orders if content_of(order) == content]
-            outcomes += self._match_alike(alike, found, capabilities)
+            found = [order for order in unknown if content_of(order) == content]
+            bound = self._match_alike(alike, found, can_query=capabilities.can_query_orders)
+            named = {outcome.vt_orderid for outcome in bound}
+            left = [order for order in left if order.vt_orderid not in named]
+            outcomes += bound
+        if capabilities.can_query_orders:
+            settled = {outcome.client_order_id for outcome in outcomes}
+            rest = [intent for intent in intents if intent.client_order_id not in settled]
+            outcomes += self._not_sent(rest, [*left, *ownerless])
         return outcomes
 
-    def _match_alike(
-        self, intents: list[OrderIntent], orders: list[Order], capabilities: Capabilities
-    ) -> Iterable[IntentOutcome]:
-        interchangeable = len({intent.strategy_name for intent in intents}) == 1
-        if len(orders) > len(intents) or (
-            len(orders) != len(intents) and not (interchangeable and capabilities.can_query_orders)
-        ):
-            return
-        if orders and len(intents) > 1 and not interchangeable:
-            return
-        for intent, order in zip(intents, orders, strict=False):
-            evidence = f"the venue shows {len(orders)} order(s) of this content that nothing names"
-            yield self._outcome(intent, IntentState.BOUND, order.vt_orderid, evidence)
-        if capabilities.can_query_orders:
-            for intent in intents[len(orders) :]:
-                yield self._outcome(intent, IntentState.NOT_SENT, "", "not among the orders that the venue lists")
+    def _match_alike(self, intents: list[OrderIntent], orders: list[Order], *, can_query: bool) -> list[IntentOutcome]:
+        """Intents of one content are the orders of that content, where it makes no difference which is which."""
+        is_doubtful = len(orders) > len(intents) or (len(orders) < len(intents) and not can_query)
+        if is_doubtful or (len(intents) > 1 and len({intent.strategy_name for intent in intents}) > 1):
+            return []
+        evidence = f"the venue shows {len(orders)} order(s) of this content that nothing names"
+        return [
+            self._outcome(intent, IntentState.BOUND, order.vt_orderid, evidence)
+            for intent, order in zip(intents, orders, strict=False)
+        ]
+
+    def _not_sent(self, intents: list[OrderIntent], orders: list[Order]) -> Iterable[IntentOutcome]:
+        """An intent never reached a venue that lists all orders and none there may be its: not its side of its contract
+        either, because a venue may have changed the price or volume.
+        """
+        for intent in intents:
+            side = (intent.vt_symbol, intent.direction)
+            if all((order.vt_symbol, order.direction) != side for order in orders):
+                evidence = "not among the orders that the venue lists"
+                yield self._outcome(intent, IntentState.NOT_SENT, "", evidence)
 
     def _outcome(self, intent: OrderIntent, state: IntentState, vt_orderid: str, evidence: str) -> IntentOutcome:
         return IntentOutcome(
@@ -249,14 +306,19 @@ class Recovery:
         active = self._stage.inspect(lambda books: list(books.active_orders(gateway_name)))
         gone = [(uid, order) for uid, order in active if uid not in shown.orders]
         if capabilities.can_query_orders and gone:
-            for _, order in gone:
-                self._end_order(order, "not among the orders that the venue lists")
+            for uid, order in gone:
+                self._end(uid, order, "not among the orders that the venue lists")
             await asyncio.wrap_future(self._stage.barrier())
             await self._settle()
-        found = [_gone_difference(order, resolved=capabilities.can_query_orders) for _, order in gone]
-        if capabilities.can_query_trades:
-            found += self._stage.inspect(lambda books: _gone_trades(books, shown))
-        return found
+        return [_gone_difference(order, resolved=capabilities.can_query_orders) for _, order in gone]
+
+    def _end(self, uid: str, order: Order, reason: str) -> None:
+        """VnPy's handlers hear of it, but for an order whose id means another one by now."""
+        if self._stage.inspect(lambda books: books.uid(order.vt_orderid)) == uid:
+            self._end_order(order, reason)
+            return
+        ended = msgspec.structs.replace(order, status=Status.CANCELLED, reason=reason, updated_at=self._clock.now())
+        self._stage.record(topics.ORDER_UPDATED, uid, ended)
 
     async def _clear_positions(self, gateway_name: str) -> None:
         """A venue does not show what it no longer holds: say it for it, or the books hold it for ever."""
@@ -269,26 +331,24 @@ class Recovery:
         if gone:
             await self._settle()
 
-    async def _compare_positions(self, gateway_name: str, gateway: Any) -> list[Difference]:
+    async def _compare_positions(self, gateway_name: str, gateway: Any, shown: Shown) -> list[Difference]:
         """The venue's positions against base plus fills; asked again while a fill may be on its way."""
         if gateway_name not in self._has_account and not self._positions.get(gateway_name):
             return []
         for attempt in range(POSITION_TRIES):
-            expected = self._stage.inspect(lambda books: _nets(books, gateway_name))
             venue = self._venue_nets(gateway_name)
-            differing = {
-                s: (venue.get(s, Decimal(0)), net) for s, net in expected.items() if venue.get(s, Decimal(0)) != net
-            }
-            if not differing:
+            expected = self._stage.inspect(lambda books: _nets(books, gateway_name, venue))  # noqa: B023 - runs at once
+            differing = {s: net for s, net in expected.items() if net is not None and venue.get(s, Decimal(0)) != net}
+            if not differing or self._stage.showing(gateway_name) is not shown:
                 break
             if attempt < POSITION_TRIES - 1:
-                await in_own_thread(gateway.query_position)
+                await _ask_positions(gateway, gateway_name)
                 await asyncio.sleep(POSITION_PAUSE_S)
                 await self._settle()
-        bases = [self._base(gateway_name, s, volume) for s, volume in venue.items() if s not in expected]
+        bases = [self._base(gateway_name, s, volume) for s, volume in venue.items() if expected[s] is None]
         if self._stage.inspect(lambda books: (gateway_name, ALL_SYMBOLS) not in books.bases):
             self._record_base(gateway_name, ALL_SYMBOLS, Decimal(0), "the first look at this gateway")
-        return [*bases, *(_position_difference(s, *pair) for s, pair in differing.items())]
+        return [*bases, *(_position_difference(s, venue.get(s, Decimal(0)), net) for s, net in differing.items())]
 
     def _venue_nets(self, gateway_name: str) -> dict[str, Decimal]:
         nets: dict[str, Decimal] = {}
@@ -326,10 +386,11 @@ class Recovery:
             volume = self._venue_nets(gateway_name).get(difference.key, Decimal(0))
             await asyncio.wrap_future(self._record_base(gateway_name, difference.key, volume, reason, by))
         elif difference.kind is DifferenceKind.ORDER_GONE:
-            order = self._stage.inspect(lambda books: books.order(books.uid(difference.key) or ""))
-            if order is not None and order.is_active:
-                self._end_order(order, f"accepted as gone by {by}: {reason}")
-                await asyncio.wrap_future(self._stage.barrier())
+            active = self._stage.inspect(lambda books: list(books.active_orders(gateway_name)))
+            for uid, order in active:
+                if order.vt_orderid == difference.key and _words(order) == difference.books:
+                    self._end(uid, order, f"accepted as gone by {by}: {reason}")
+            await asyncio.wrap_future(self._stage.barrier())
 
     def _unknown(self, gateway_name: str) -> list[UnknownIntent]:
         orphans = self._stage.inspect(lambda books: self._stage.sequencer.open_orphans(gateway_name))
@@ -378,13 +439,27 @@ def _content_key(intent: OrderIntent) -> tuple[str, ...]:
     return tuple(map(repr, content_of(intent)))
 
 
-def _open_intent(books: Books, client_order_id: str) -> OrderIntent:
+def _is_connected(gateway: Any) -> bool:
+    """Of a gateway that does not say, as good as we know."""
+    return getattr(gateway, "connected", True) is not False
+
+
+async def _ask_positions(gateway: Any, gateway_name: str) -> None:
+    try:
+        await asyncio.wait_for(in_own_thread(gateway.query_position), QUERY_LIMIT_S)
+    except Exception as error:  # noqa: BLE001 - a guarded door: a gateway may raise anything
+        _log.error("a gateway could not be asked for its positions", gateway_name=gateway_name, detail=describe(error))
+
+
+def _open_intent(books: Books, client_order_id: str, orphans: Collection[str]) -> OrderIntent:
     record = books.intents.get(client_order_id)
     if record is None or not isinstance(record.intent, OrderIntent):
         raise NotFound(f"there is no intent {client_order_id}")
     if not record.is_open:
         assert record.outcome is not None
         raise Conflict(f"the outcome of intent {client_order_id} is known: {record.outcome.state}")
+    if client_order_id not in orphans:
+        raise Conflict(f"intent {client_order_id} is being sent")
     return record.intent
 
 
@@ -401,9 +476,9 @@ def _held(books: Books, gateway_name: str) -> list[Position]:
     return [p for p in positions if isinstance(p, Position) and p.gateway_name == gateway_name and p.volume]
 
 
-def _nets(books: Books, gateway_name: str) -> dict[str, Decimal]:
-    nets = {symbol: books.net(gateway_name, symbol) for symbol in books.symbols(gateway_name)}
-    return {symbol: net for symbol, net in nets.items() if net is not None}
+def _nets(books: Books, gateway_name: str, venue: Iterable[str]) -> dict[str, Decimal | None]:
+    """By contract, what the fills give; None where there is nothing to count from."""
+    return {symbol: books.net(gateway_name, symbol) for symbol in sorted({*books.symbols(gateway_name), *venue})}
 
 
 def _from_outcomes(outcomes: list[IntentOutcome]) -> Iterable[Difference]:
@@ -420,17 +495,19 @@ def _from_outcomes(outcomes: list[IntentOutcome]) -> Iterable[Difference]:
         )
 
 
-def _from_shown(shown: Shown) -> Iterable[Difference]:
+def _from_shown(books: Books, shown: Shown) -> Iterable[Difference]:
     for order in shown.foreign.values():
         yield _difference(DifferenceKind.FOREIGN_ORDER, order.vt_orderid, _words(order), "", "taken into our books")
-    for known, order in shown.moved.values():
-        if _words(known) != _words(order):
+    for uid, known in shown.known.items():
+        order = shown.orders[uid]
+        if progress(order) > progress(known):
             yield _difference(DifferenceKind.ORDER_MOVED, order.vt_orderid, _words(order), _words(known), "taken over")
-    for known, order in shown.behind.values():
-        yield _difference(DifferenceKind.ORDER_BEHIND, order.vt_orderid, _words(order), _words(known), "")
-    for trade in shown.missed.values():
-        what = f"{trade.volume:g} @ {trade.price:g}"
-        yield _difference(DifferenceKind.MISSED_TRADE, trade.vt_tradeid, what, "", "taken into our books")
+        elif progress(order) < progress(known):
+            yield _difference(DifferenceKind.ORDER_BEHIND, order.vt_orderid, _words(order), _words(known), "")
+    for key, trade in shown.missed.items():
+        if key in books.trades:
+            what = f"{trade.volume:g} @ {trade.price:g}"
+            yield _difference(DifferenceKind.MISSED_TRADE, trade.vt_tradeid, what, "", "taken into our books")
 
 
 def _gone_difference(order: Order, *, resolved: bool) -> Difference:
@@ -442,16 +519,15 @@ def _gone_difference(order: Order, *, resolved: bool) -> Difference:
     )
 
 
-def _gone_trades(books: Books, shown: Shown) -> list[Difference]:
-    """Fills of orders that the venue shows, without the fills."""
-    venue_ids = {order.vt_orderid for order in shown.orders.values()}
+def _gone_trades(books: Books, shown: Shown, today: str) -> list[Difference]:
+    """Today's fills of orders that the venue shows, without the fills."""
     found = []
     for key, kept in books.trades.items():
-        trade: Any = kept.event
-        if trade.vt_orderid in venue_ids and key not in shown.trades and books.uid(trade.vt_orderid) in shown.orders:
-            found.append(
-                _difference(DifferenceKind.TRADE_GONE, trade.vt_tradeid, "", f"{trade.volume:g} @ {trade.price:g}", "")
-            )
+        trade = kept.event
+        if isinstance(trade, Trade) and key not in shown.trades and trading_day(trade.datetime) == today:
+            if uid_in(key, trade) in shown.orders:
+                what = f"{trade.volume:g} @ {trade.price:g}"
+                found.append(_difference(DifferenceKind.TRADE_GONE, trade.vt_tradeid, "", what, ""))
     return found
 
 

@@ -400,7 +400,9 @@ class Sequencer:
             return self._nothing_new(item)
         item.forward = False
         self._nothing_new(item)
-        reason = "another content under a known key" if is_certain else "nothing tells whether this fill is the known one"
+        reason = (
+            "another content under a known key" if is_certain else "nothing tells whether this fill is the known one"
+        )
         _log.error("a fill is put aside", key=key, reason=reason)
         return [Entry(records.QUARANTINE, key, _contradiction(key, reason, known, trade, self._clock.now()))]
 

@@ -2,7 +2,7 @@
 
 `put` translates and queues and never waits. The journal thread gives each event its sequence number, commits the group
 and only then forwards it to VnPy's queue. While a gateway has events here, all its later ones queue behind them, so no
-tick overtakes a fill. When a commit hangs or fails for 250 ms, events are forwarded all the same, kept in memory until
+tick overtakes a fill. When a commit fails, or hangs for 250 ms, events are forwarded all the same, kept in memory until
 they can be written, and `refusal` says why no new order may be sent.
 """
 
@@ -10,23 +10,32 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import TypeVar
 
 import structlog
 from vnpy.event import Event
-from vnpy.trader.event import EVENT_ACCOUNT, EVENT_LOG, EVENT_ORDER, EVENT_POSITION, EVENT_QUOTE, EVENT_TRADE
+from vnpy.trader.event import (
+    EVENT_ACCOUNT,
+    EVENT_CONTRACT,
+    EVENT_LOG,
+    EVENT_ORDER,
+    EVENT_POSITION,
+    EVENT_QUOTE,
+    EVENT_TRADE,
+)
 
 from vnpy_core.bus import records, topics
-from vnpy_core.domain.books import Books, Intent, halt_key
+from vnpy_core.domain.books import Books, Intent, Kept, halt_key
 from vnpy_core.domain.enums import IntentState
-from vnpy_core.domain.errors import CoreError, JournalFailed, StorageFull
+from vnpy_core.domain.errors import CoreError, JournalFailed, StorageFull, describe
 from vnpy_core.domain.events import Account, IntentOutcome, Order, OrderIntent, Position
 from vnpy_core.domain.events import Event as DomainEvent
 from vnpy_core.engine import translate
-from vnpy_core.engine.sequencer import Call, Item, Sequencer, Shown
+from vnpy_core.engine.sequencer import Call, Item, Sequencer, Shown, finite, numbered
 from vnpy_core.kit.failpoints import hit
 from vnpy_core.ports.clock import Clock
 from vnpy_core.ports.flow import Flow
@@ -36,12 +45,20 @@ STALL_S = 0.25
 """A commit that takes longer refuses new orders until one succeeds."""
 GROUP = 2_000
 """Events in one commit at most."""
+BACKLOG_ROWS = 10_000
+"""Rows in one commit at most, of those that could not be written before."""
 LATEST_INTERVAL_S = 1.0
 """A position or account is journaled at most once in this time."""
 MAINTAIN_S = 1.0
 CUT_S = 60.0
 CARRY_ROWS = 50_000
 """Rows after which the living state is carried forward, so that no start reads many more."""
+CARRY_ROWS_TO_CUT = 1_000
+"""Rows after which it is carried forward where rows could go but for it."""
+CARRY_SPREAD = 4
+"""What is carried is at most one row in this many and one more."""
+CARRY_CHUNK = 500
+"""Carried rows in one commit, so that none takes long for it."""
 CARRY_RECENT = timedelta(days=2)
 """Orders and fills of this long ago are carried too: venues show them again after a connect."""
 RETRY_S = 0.1
@@ -50,6 +67,8 @@ UNDURABLE_LIMIT = 200_000
 the venues can bring events."""
 EVENT_DENIED = "eCoreRiskDenied"
 EVENT_HALT = "eCoreHalt"
+EVENT_AUDIT = "eCoreAudit"
+"""Somebody changed something, a limit say: journaled with all else, for those who do not wait for it."""
 EVENT_CTA_STOPORDER = "eCtaStopOrder"
 EVENT_ADOPTED_ORDER = "eCoreAdoptedOrder"
 EVENT_ADOPTED_TRADE = "eCoreAdoptedTrade"
@@ -60,8 +79,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _KIND_OF = {type_: kind for kind, type_ in records.TYPES.items() if kind != records.ORDER_LATE}
 
-Matcher = Callable[[list[Order], list[OrderIntent]], list[IntentOutcome]]
-"""(unknown orders as the venue shows them, open intents) -> which intent became which order, or none."""
+Matcher = Callable[[list[Order], list[Order], list[OrderIntent]], list[IntentOutcome]]
+"""(shown orders that nothing names, shown ones that are nobody's, open intents) -> which intent became what, if any."""
 
 T = TypeVar("T")
 
@@ -74,7 +93,8 @@ class _Group:
     def __init__(self) -> None:
         self.items: list[Item] = []
         self.rows: list[Row] = []
-        self.tickets: list[tuple[Future[int], int]] = []
+        self.waited_for: list[tuple[Item, int]] = []
+        """Items with somebody who waits until they are durable, and the seq that he hears."""
         self.forwarded = False
 
 
@@ -106,24 +126,35 @@ class Stage:
         lock = threading.Lock()
         self._work = threading.Condition(lock)
         self._settled = threading.Condition(lock)
+        self._first: deque[Item] = deque()
+        """Outcomes that name orders: taken before the events about these."""
         self._items: deque[Item] = deque()
+        self._parked: dict[str, deque[Item]] = {}
+        """gateway -> its events that wait for a call under way or for the rest of what is shown, oldest first."""
         self._gateways: dict[str, int] = {}
+        """gateway -> how many of its events are here."""
         self._seq = journal.state().last_seq
-        self._carried_at = max(journal.replay_from(), 0)
         self._group = _Group()
         self._group.forwarded = True
         self._holding = 0
         """Which hold of the flow is ours now; 0 for none. Counted, because a release may come late."""
         self._holds = 0
         self._unwritten: list[Row] = []
+        """Rows whose numbers are given out, until they are durable."""
         self._writing_since: float | None = None
-        self._failure = ""
+        self._retry_at = 0.0
+        self._failure: CoreError | None = None
         self._journal_refusal = ""
         self._marked = False
-        self._latest: dict[tuple[str, str], DomainEvent] = {}
+        self._latest: dict[tuple[str, str], Position | Account] = {}
         self._latest_written: dict[tuple[str, str], tuple[float, tuple[object, ...]]] = {}
         self._maintained = self._cut_at = clock.monotonic()
-        self._stopping = False
+        self._replay_from = journal.replay_from()
+        self._carry: Iterator[tuple[str, Kept]] | None = None
+        self._carry_from = 0
+        self._carried = 0
+        """How many rows the last carry took."""
+        self._stopping = self._ended = False
         self._threads: list[threading.Thread] = []
         self._translators: dict[str, Callable[[Event], Item]] = {
             EVENT_ORDER: self._order_item,
@@ -134,6 +165,7 @@ class Stage:
             EVENT_CTA_STOPORDER: _stop_order_item,
             EVENT_DENIED: lambda event: Item(event, "", topics.RISK_EVENT, event.data.rule, event.data),
             EVENT_HALT: lambda event: Item(event, "", topics.RISK_HALT, halt_key(event.data), event.data),
+            EVENT_AUDIT: lambda event: Item(event, "", records.AUDIT, event.data.target, event.data),
         }
 
     # --- in ---
@@ -147,12 +179,14 @@ class Stage:
             return
         gateway = getattr(event.data, "gateway_name", "")
         if kind.startswith(_TWINS):
-            self._append([Item(event, gateway)])
+            item = Item(event, gateway)
+            item.is_twin = True
+            self._append([item])
             return
-        if kind == EVENT_POSITION:
-            self._note_latest(topics.POSITION_UPDATED, translate.position(event.data, seq=0))
-        elif kind == EVENT_ACCOUNT:
-            self._note_latest(topics.ACCOUNT_UPDATED, translate.account(event.data, seq=0))
+        if kind in (EVENT_POSITION, EVENT_ACCOUNT):
+            self._note_latest(event)
+        elif kind == EVENT_CONTRACT and gateway in self.sequencer.shown:
+            self._note_news(gateway)
         if gateway and gateway in self._gateways and kind != EVENT_LOG:
             with self._work:
                 if gateway in self._gateways:
@@ -163,24 +197,43 @@ class Stage:
     def record(self, kind: str, key: str, data: DomainEvent) -> Future[int]:
         """Journal something that is no event of VnPy's; the future gives its seq once it is durable.
 
-        It raises StorageFull or JournalFailed where it could not be written now; it is still written later.
+        It raises StorageFull or JournalFailed where it could not be written now; it is still written later. An order's
+        `key` is its name, whatever its venue's id means by now.
         """
-        item = Item(None, "", kind, key, data)
-        item.ticket = Future()
+        return self._append_with_ticket(Item(None, "", kind, key, data))
+
+    def publish(self, event: Event) -> Future[int]:
+        """Put an event of a kind that is journaled, and show it only once it is durable; else as `record`."""
+        item = self._translators[event.type](event)
+        item.must_last = True
+        return self._append_with_ticket(item)
+
+    def barrier(self) -> Future[int]:
+        """Done when all that was put before, and waits for no call, is forwarded: durable, or else shown as not."""
+        return self._append_with_ticket(Item(None))
+
+    def _append_with_ticket(self, item: Item) -> Future[int]:
+        item.ticket = ticket = _ticket()
         self._append([item])
-        return item.ticket
+        return ticket
 
     def _put_translated(self, event: Event, make_item: Callable[[Event], Item]) -> None:
         try:
             item = make_item(event)
+            assert item.data is not None
+            item.data = finite(item.data)
         except Exception:  # noqa: BLE001 - a guarded door: what a gateway made wrongly still goes to VnPy's handlers
-            self.untranslatable += 1
-            _log.exception("an event could not be translated and is not journaled", event_type=event.type)
+            self._note_untranslatable(event.type)
             self._forward(event)
             return
         with self._work:
-            own = self.sequencer.bind_own(item.data) if isinstance(item.data, Order) else ()
-            self._append_locked([*own, item])
+            if isinstance(item.data, Order):
+                self._first.extend(self.sequencer.bind_own(item.data))
+            self._append_locked([item])
+
+    def _note_untranslatable(self, event_type: str) -> None:
+        self.untranslatable += 1
+        _log.exception("an event could not be translated and is not journaled", event_type=event_type)
 
     def _order_item(self, event: Event) -> Item:
         order = translate.order(event.data, seq=0, updated_at=self._clock.now())
@@ -191,47 +244,70 @@ class Stage:
             self._append_locked(items)
 
     def _append_locked(self, items: Iterable[Item]) -> None:
+        if self._ended:
+            self._turn_away(items)
+            return
         for item in items:
             if item.gateway:
                 self._gateways[item.gateway] = self._gateways.get(item.gateway, 0) + 1
             self._items.append(item)
-        if not self._holding and self._items:
+        if not self._holding and self._has_items():
             self._holds += 1
             self._holding = self._holds
             self._flow.hold(f"journal {self._holding}")
         self._work.notify()
 
+    def _turn_away(self, items: Iterable[Item]) -> None:
+        """After the end nothing can be journaled; VnPy's handlers still get their events."""
+        for item in items:
+            if item.ticket is not None:
+                item.ticket.set_exception(JournalFailed("the journal is closed"))
+            if item.event is not None and not item.must_last:
+                self._forward(item.event)
+
+    def _has_items(self) -> bool:
+        return bool(self._items or self._first or self._parked)
+
     def _let_flow(self) -> None:
         """A fast replay goes on when nothing that its last tick caused waits here any more. Not under the lock."""
         with self._work:
-            if self._items or not self._holding:
+            if self._has_items() or not self._holding:
                 return
             released, self._holding = self._holding, 0
         self._flow.release(f"journal {released}")
 
-    def _note_latest(self, kind: str, data: Position | Account) -> None:
-        key = data.vt_positionid if isinstance(data, Position) else data.vt_accountid
-        written = self._latest_written.get((kind, key))
-        if written is not None and written[1] == _substance(data) and (kind, key) not in self._latest:
+    def _note_latest(self, event: Event) -> None:
+        try:
+            is_position = event.type == EVENT_POSITION
+            data = finite((translate.position if is_position else translate.account)(event.data, seq=0))
+        except Exception:  # noqa: BLE001 - a guarded door: what a gateway made wrongly still goes to VnPy's handlers
+            self._note_untranslatable(event.type)
+            return
+        place = _place(data)
+        before, waiting = self._latest_written.get(place), self._latest.get(place)
+        known = _substance(waiting) if waiting is not None else before[1] if before is not None else None
+        if known == _substance(data):
             return
         with self._work:
-            self._latest[kind, key] = data
+            self._latest[place] = data
+        if data.gateway_name in self.sequencer.shown:
+            self._note_news(data.gateway_name)
 
-    def barrier(self) -> Future[int]:
-        """Done when all that was staged before is durable and forwarded."""
-        item = Item(None)
-        item.ticket = Future()
-        self._append([item])
-        return item.ticket
+    def _note_news(self, gateway_name: str) -> None:
+        with self._work:
+            shown = self.sequencer.shown.get(gateway_name)
+            if shown is not None:
+                shown.last_news = self._clock.monotonic()
 
     def settle(self, timeout: float) -> bool:
         """Wait until all that was put is forwarded; False when `timeout` s ran out. Not the journal thread."""
         deadline = self._clock.monotonic() + timeout
         with self._work:
-            while self._items or not self._group.forwarded:
-                if not self._settled.wait(max(0.0, min(0.05, deadline - self._clock.monotonic()))):
-                    if self._clock.monotonic() >= deadline:
-                        return not self._items and self._group.forwarded
+            while self._has_items() or not self._group.forwarded:
+                left = deadline - self._clock.monotonic()
+                if left <= 0:
+                    return False
+                self._settled.wait(min(0.05, left))
             return True
 
     def inspect(self, look: Callable[[Books], T]) -> T:
@@ -247,11 +323,13 @@ class Stage:
             return self.sequencer.begin_call(intent)
 
     def end_call(self, call: Call, venue_id: str, *, unknown: bool = False) -> None:
-        """It returned `venue_id`; or "" where it took nothing, or, `unknown`, raised. What waited for it goes on."""
+        """It returned `venue_id`; or "" where it took nothing, or, `unknown`, raised. What waited for it goes on.
+
+        `call.venue_id` tells afterwards which order it was, also where an event of the call named it.
+        """
         with self._work:
-            self._append_locked(self.sequencer.end_call(call, venue_id))
-            if unknown and not call.venue_id:
-                self.sequencer.orphans.add(call.intent.client_order_id)
+            self._first.extend(self.sequencer.end_call(call, venue_id, unknown=unknown))
+            self._append_locked([])
 
     def close_intent(self, intent: Intent, state: IntentState, *, reason: str = "") -> None:
         """Nothing was sent, for `reason`."""
@@ -262,53 +340,66 @@ class Stage:
         """Somebody or some evidence says what became of an intent."""
         with self._work:
             item = self.sequencer.settle_intent(outcome)
-            item.ticket = Future()
+            item.ticket = ticket = _ticket()
             self._append_locked([item])
-        return item.ticket
+        return ticket
 
     # --- what a gateway shows after it connected ---
 
-    def begin_showing(self, gateway_name: str) -> None:
+    def begin_showing(self, gateway_name: str) -> Shown:
         """Collect what this gateway sends from now on; where intents are open, unknown orders wait."""
         with self._work:
-            self.sequencer.shown[gateway_name] = Shown(self._clock.now(), self._clock.monotonic())
+            shown = self.sequencer.shown[gateway_name] = Shown(self._clock.now(), self._clock.monotonic())
+            return shown
+
+    def showing(self, gateway_name: str) -> Shown | None:
+        """What is being collected of this gateway; another one as soon as another connect has begun."""
+        return self.sequencer.shown.get(gateway_name)
 
     def end_showing(self, gateway_name: str, match: Matcher) -> list[IntentOutcome]:
         """All is shown: `match` says which unknown orders belong to which open intents; what waited goes on."""
         with self._work:
+            unknown = {order.vt_orderid: order for order in self._unknown_orders(gateway_name)}
             shown = self.sequencer.shown.get(gateway_name)
-            waiting = [i.data for i in self._items if i.gateway == gateway_name and self.sequencer.is_unknown(i)]
-            unknown: dict[str, Order] = {}
-            for order in waiting:
-                if isinstance(order, Order):
-                    unknown.setdefault(order.vt_orderid, order)
-            outcomes = match(list(unknown.values()), self.sequencer.open_orphans(gateway_name))
-            self._append_first([self.sequencer.settle_intent(outcome) for outcome in outcomes])
+            ownerless = shown.orders.items() if shown is not None else ()
+            orders = [order for uid, order in ownerless if self.books.intent_of_order(uid) is None]
+            outcomes = match(list(unknown.values()), orders, self.sequencer.open_orphans(gateway_name))
+            self._first.extend(self.sequencer.settle_intent(outcome) for outcome in outcomes)
             if shown is not None:
                 shown.holding = False
-            self._work.notify()
+            self._append_locked([])
             return outcomes
 
-    def _append_first(self, items: list[Item]) -> None:
-        """Before what waits: the bindings must be known when the orders behind them are taken."""
-        self._items.extendleft(reversed(items))
+    def _unknown_orders(self, gateway_name: str) -> Iterator[Order]:
+        for item in (*self._parked.get(gateway_name, ()), *self._items):
+            if item.gateway == gateway_name and isinstance(item.data, Order) and self.sequencer.is_unknown(item):
+                yield item.data
 
-    def close_showing(self, gateway_name: str) -> Shown | None:
-        """Collect no more; returns what was shown."""
+    def close_showing(self, gateway_name: str, shown: Shown | None = None) -> bool:
+        """Collect no more; False where not `shown` (None: whatever it is) but another showing is under way."""
         with self._work:
-            return self.sequencer.shown.pop(gateway_name, None)
+            current = self.sequencer.shown.get(gateway_name)
+            if current is None or (shown is not None and current is not shown):
+                return False
+            del self.sequencer.shown[gateway_name]
+            return True
 
     # --- state ---
 
     @property
     def refusal(self) -> str:
         """Why no new order may be sent; empty when one may."""
-        return self._failure or self._journal_refusal
+        return self._failure.detail if self._failure is not None else self._journal_refusal
+
+    @property
+    def is_full(self) -> bool:
+        """Whether that is for want of space."""
+        return isinstance(self._failure, StorageFull)
 
     @property
     def waiting(self) -> int:
         """Rows acted upon that are not durable."""
-        return len(self._unwritten)
+        return len(self._unwritten) if self._failure is not None else 0
 
     @property
     def last_seq(self) -> int:
@@ -318,8 +409,8 @@ class Stage:
     def note_slow(self) -> None:
         """A commit took too long for somebody who waited: refuse until one succeeds."""
         with self._work:
-            if not self._failure:
-                self._failure = f"the journal did not commit within {STALL_S * 1000:.0f} ms"
+            if self._failure is None:
+                self._failure = JournalFailed(f"the journal did not commit within {STALL_S * 1000:.0f} ms")
                 _log.error("the journal is slow; no new order is taken")
 
     # --- the journal thread ---
@@ -332,33 +423,46 @@ class Stage:
             thread.start()
 
     def stop(self, timeout: float) -> bool:
-        """Write all that is staged and end; False where that took longer than `timeout` s. Not the journal thread."""
+        """Write all that is staged and end; False where that took longer than `timeout` s. Not the journal thread.
+
+        Where `put` is called afterwards all the same, events are forwarded unjournaled.
+        """
         with self._work:
             self._stopping = True
             self._work.notify()
         deadline = self._clock.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(0.0, deadline - self._clock.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads) and not self._unwritten
+        is_over = not any(thread.is_alive() for thread in self._threads)
+        with self._work:
+            self._ended = True
+            left = [*self._first, *(item for parked in self._parked.values() for item in parked), *self._items]
+            self._first, self._items, self._parked = deque(), deque(), {}
+            self._turn_away(left)
+            return is_over and not left and not self._unwritten
 
     def step(self) -> bool:
         """Commit one group and forward it; True where all that was given out is durable."""
+        now = self._clock.monotonic()
         with self._work:
             group = self._group = self._take_group()
-            rows = [*self._unwritten, *group.rows]
-            self._unwritten = []
-            self._writing_since = self._clock.monotonic()
+            is_behind = bool(self._unwritten)
+            self._unwritten += group.rows
+            if is_behind:  # older rows could not be written: what follows does not wait for them
+                self._give_up(group)
+                self._forward_group(group)
+            rows = self._due_rows(is_behind, now)
+            self._writing_since = now if rows else None
         error = self._write(rows) if rows else None
         with self._work:
             self._writing_since = None
             if error is not None:
-                self._unwritten = [*rows, *self._unwritten]
                 self._fail(group, error)
             else:
-                self._succeed(group, wrote=bool(rows))
+                self._succeed(group, rows)
             self._forward_group(group)
             self._settled.notify_all()
-        self._let_flow()
+        self._outside(self._let_flow)
         if rows:
             self._after_write(error)
         self._maintain()
@@ -367,21 +471,23 @@ class Stage:
     def _run(self) -> None:
         while True:
             with self._work:
-                if self._stopping and not self._items and not self._latest and not self._unwritten:
+                if self._stopping and not self._is_busy():
                     return
-                if not self._items and not self._stopping:
-                    self._work.wait(RETRY_S if self._latest or self._unwritten else MAINTAIN_S)
-                stopping, before = self._stopping, len(self._items)
-            if not self.step():
-                if stopping:
-                    return
-                self._pause()
-            elif before and len(self._items) >= before:
-                self._pause()  # all that is there waits for a call under way
+                is_carrying = self._carry is not None and self._failure is None
+                if not (self._stopping or self._first or self._items or is_carrying):
+                    self._work.wait(RETRY_S if self._is_busy() else MAINTAIN_S)
+                stopping, unwritten = self._stopping, len(self._unwritten)
+            if not self.step() and stopping and len(self._unwritten) >= unwritten > 0:
+                return
 
-    def _pause(self) -> None:
-        with self._work:
-            self._work.wait(RETRY_S / 10)
+    def _is_busy(self) -> bool:
+        return bool(self._has_items() or self._latest or self._unwritten)
+
+    def _due_rows(self, is_behind: bool, now: float) -> list[Row]:
+        """What to write now: all that is new, or after a failure the oldest first and not at every event."""
+        if not is_behind:
+            return self._unwritten[:]
+        return [] if now < self._retry_at and not self._stopping else self._unwritten[:BACKLOG_ROWS]
 
     def _write(self, rows: list[Row]) -> CoreError | None:
         try:
@@ -390,6 +496,9 @@ class Stage:
             hit("stage.after_commit")
         except (StorageFull, JournalFailed) as error:
             return error
+        except Exception as error:  # noqa: BLE001 - a guarded door: without this thread no fill would be seen again
+            _log.exception("the journal failed in an unknown way")
+            return JournalFailed(f"the journal failed: {describe(error)}")
         return None
 
     def _take_group(self) -> _Group:
@@ -397,74 +506,107 @@ class Stage:
         group = _Group()
         if len(self._unwritten) > UNDURABLE_LIMIT:
             return group
-        left: deque[Item] = deque()
-        waiting: set[str] = set()
+        while self._first:
+            self._number(group, self._first.popleft())
+        self._unpark()
         while self._items and len(group.items) < GROUP:
             item = self._items.popleft()
-            if item.gateway in waiting or self.sequencer.must_wait(item):
-                waiting.add(item.gateway)
-                left.append(item)
-                continue
-            self._number(group, item)
-        self._items.extendleft(reversed(left))
+            if not self._stopping and self._must_park(item):
+                self._parked.setdefault(item.gateway, deque()).append(item)
+            else:
+                self._number(group, item)
         self._number_latest(group)
+        self._number_carried(group)
         return group
 
+    def _unpark(self) -> None:
+        for gateway, parked in list(self._parked.items()):
+            if self._stopping or not self.sequencer.must_wait(parked[0]):
+                del self._parked[gateway]
+                self._items.extendleft(reversed(parked))
+
+    def _must_park(self, item: Item) -> bool:
+        """Behind what waits for a call all waits; behind what is being shown only orders and fills do, because what
+        comes after the unknown ones (contracts, the account) may be what ends the showing.
+        """
+        if item.gateway in self._parked and (item.kind or item.is_twin or self.sequencer.is_calling(item.gateway)):
+            return True
+        return self.sequencer.must_wait(item)
+
     def _number(self, group: _Group, item: Item) -> None:
-        entries = self.sequencer.take(item, self._seq + 1)
-        for entry in entries:
-            self._add_row(group, entry.kind, entry.key, entry.data)
-        if item.ticket is not None:
-            group.tickets.append((item.ticket, self._seq))
+        try:
+            entries = self.sequencer.take(item, self._seq + 1)
+            payloads = [records.encode(entry.data) for entry in entries]
+        except Exception:  # noqa: BLE001 - a guarded door: one odd event must not keep all others in
+            self._note_untranslatable(item.kind)
+            entries, payloads = [], []
+        for entry, payload in zip(entries, payloads, strict=True):
+            ts = _micros(self._clock.now())
+            self._add_row(group, entry.kind, entry.key, payload, ts)
+            if entry.kind != records.ORDER_LATE:
+                self.books.apply(entry.key, entry.data, self._seq, ts)
+        if item.ticket is not None and item.kind:
+            group.waited_for.append((item, self._seq))
         group.items.append(item)
 
-    def _add_row(self, group: _Group, kind: str, key: str, data: DomainEvent) -> None:
+    def _add_row(self, group: _Group, kind: str, key: str, payload: bytes, ts: int) -> None:
         self._seq += 1
-        ts = _micros(self._clock.now())
-        group.rows.append(self._row(kind, key, data, ts))
-        if kind != records.ORDER_LATE:
-            self.books.apply(key, data, self._seq, ts)
-
-    def _row(self, kind: str, key: str, data: DomainEvent, ts: int) -> Row:
-        return Row(self._seq, self._journal.epoch, self._journal.run_id, ts, kind, key, records.encode(data))
+        group.rows.append(Row(self._seq, self._journal.epoch, self._journal.run_id, ts, kind, key, payload))
 
     def _number_latest(self, group: _Group) -> None:
         now = self._clock.monotonic()
-        for (kind, key), data in list(self._latest.items()):
-            written = self._latest_written.get((kind, key))
+        for place, data in list(self._latest.items()):
+            written = self._latest_written.get(place)
             if written is not None and now - written[0] < LATEST_INTERVAL_S and not self._stopping:
                 continue
-            del self._latest[kind, key]
-            assert isinstance(data, Position | Account)
+            del self._latest[place]
             if written is None or written[1] != _substance(data):
-                self._latest_written[kind, key] = (now, _substance(data))
-                self._add_row(group, kind, key, data)
+                self._latest_written[place] = (now, _substance(data))
+                data = numbered(data, self._seq + 1)  # noqa: PLW2901 - the same, in its place
+                ts = _micros(self._clock.now())
+                self._add_row(group, *place, records.encode(data), ts)
+                self.books.apply(place[1], data, self._seq, ts)
 
-    def _succeed(self, group: _Group, *, wrote: bool) -> None:
-        for ticket, seq in group.tickets:
-            if not ticket.done():
-                ticket.set_result(seq)
-        if wrote and self._failure and not self._unwritten:
-            _log.warning("the journal is written again")
-            self._failure = ""
+    def _succeed(self, group: _Group, rows: list[Row]) -> None:
+        del self._unwritten[: len(rows)]
+        for item, seq in group.waited_for:
+            if item.ticket is not None and not item.ticket.done():
+                item.ticket.set_result(seq)
+                if item.must_last and item.event is not None:
+                    self._forward(item.event)
+        if rows and self._failure is not None and not self._unwritten:
+            self._recovered()
+
+    def _recovered(self) -> None:
+        _log.warning("the journal is written again")
+        self._failure = None
+        self._retry_at = 0.0
 
     def _fail(self, group: _Group, error: CoreError) -> None:
-        if not self._failure:
+        if self._failure is None:
             _log.critical("the journal cannot be written; no new order is taken", detail=error.detail)
-        self._failure = error.detail
-        for ticket, _ in group.tickets:
-            if not ticket.done():
-                ticket.set_exception(type(error)(error.detail))
+        self._failure = error
+        self._retry_at = self._clock.monotonic() + RETRY_S
+        self._give_up(group)
+
+    def _give_up(self, group: _Group) -> None:
+        """Who waits for this group to become durable hears that it is not now."""
+        error = self._failure or JournalFailed("the journal is behind")
+        for item, _ in group.waited_for:
+            if item.ticket is not None and not item.ticket.done():
+                item.ticket.set_exception(type(error)(error.detail))
 
     def _forward_group(self, group: _Group) -> None:
         if group.forwarded:
             return
         group.forwarded = True
         for item in group.items:
-            if item.forward and item.event is not None:
+            if item.forward and not item.must_last and item.event is not None:
                 self._forward(item.event)
             if item.gateway:
                 self._leave(item.gateway)
+            if item.ticket is not None and not item.kind:
+                item.ticket.set_result(self._seq)
 
     def _leave(self, gateway: str) -> None:
         left = self._gateways[gateway] - 1
@@ -475,15 +617,21 @@ class Stage:
 
     def _after_write(self, error: CoreError | None) -> None:
         if error is not None and not self._marked:
-            self._mark(True)
+            self._outside(lambda: self._mark(True))
         elif error is None:
             if self._marked and not self._unwritten:
-                self._mark(False)
-            self._on_commit()
+                self._outside(lambda: self._mark(False))
+            self._outside(self._on_commit)
 
     def _mark(self, undurable: bool) -> None:
         self._marked = undurable
         self._journal.mark_undurable(undurable)
+
+    def _outside(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception:  # noqa: BLE001 - a guarded door: whatever fails there, fills must go on
+            _log.exception("what follows a commit failed")
 
     # --- the watch over commits that hang ---
 
@@ -499,58 +647,80 @@ class Stage:
             since = self._writing_since
             if since is None or self._clock.monotonic() - since < STALL_S:
                 return
-            if not self._failure:
+            if self._failure is None:
                 _log.critical("a commit of the journal hangs; events go on undurable and no new order is taken")
-            self._failure = f"a commit of the journal hangs for more than {STALL_S * 1000:.0f} ms"
+                self._failure = JournalFailed(f"a commit of the journal hangs for more than {STALL_S * 1000:.0f} ms")
             self._forward_group(self._group)
             late = self._take_group()
             self._unwritten += late.rows
-            self._fail(late, JournalFailed(self._failure))
+            self._give_up(late)
             self._forward_group(late)
-            mark = not self._marked and bool(self._group.rows)
+            self._settled.notify_all()
+            mark = not self._marked and bool(self._unwritten)
             self._marked = self._marked or mark
         if mark:  # in a thread of its own: the disk hangs
-            threading.Thread(target=self._journal.mark_undurable, args=(True,), daemon=True).start()
+            threading.Thread(target=self._outside, args=(lambda: self._mark(True),), daemon=True).start()
 
     # --- keeping the file in bounds ---
 
     def _maintain(self) -> None:
         now = self._clock.monotonic()
-        if now - self._maintained < MAINTAIN_S or self._unwritten:
+        if now - self._maintained < MAINTAIN_S or self._unwritten or self._carry is not None:
             return
-        self._maintained = now
-        drained = self._drained()
+        self._maintained = self._writing_since = now
         try:
-            self._journal.maintain(drained)
-            self._journal_refusal = self._journal.state().refusal
-            if self._seq - self._carried_at > CARRY_ROWS or now - self._cut_at > CUT_S or self._journal_refusal:
-                self._cut_at = now
-                self._carry_and_cut(self._journal.cuttable(drained, _micros(self._clock.now())))
-        except (StorageFull, JournalFailed) as error:
-            _log.error("the journal could not be kept in bounds", detail=error.detail)
-
-    def _carry_and_cut(self, through: int) -> None:
-        if not through and self._seq - self._carried_at <= CARRY_ROWS:
-            return
+            self._keep_in_bounds(now)
+            is_well = True
+        except Exception as error:  # noqa: BLE001 - a guarded door: without this thread no fill would be seen again
+            _log.error("the journal could not be kept in bounds", detail=describe(error))
+            is_well = False
         with self._work:
-            carried_from = self._seq
-            rows = self._carried_rows()
-        try:
-            self._journal.append(rows)
-        except (StorageFull, JournalFailed):
-            self._unwritten = rows  # their numbers are given out
-            raise
-        self._journal.cut(through, carried_from)
-        self._carried_at = self._seq
-        _log.info("the journal was carried forward", rows=len(rows), removed_through=through)
+            self._writing_since = None
+            if is_well and self._failure is not None and not self._unwritten:
+                self._recovered()
 
-    def _carried_rows(self) -> list[Row]:
-        ts = _micros(self._clock.now())
-        rows = []
-        for key, kept in self.books.living(ts - CARRY_RECENT // _MICROSECOND):
-            self._seq += 1
-            rows.append(self._row(records.CARRIED + _KIND_OF[type(kept.event)], key, kept.event, kept.ts))
-        return rows
+    def _keep_in_bounds(self, now: float) -> None:
+        drained = self._drained()
+        self._journal.maintain(drained)
+        self._journal_refusal = self._journal.state().refusal
+        if self._carry_from:  # a carry was completed
+            self._journal.cut(0, self._carry_from)
+            self._replay_from, self._carry_from = self._carry_from, 0
+        since = self._seq - self._replay_from
+        if since > max(CARRY_ROWS, CARRY_SPREAD * self._carried):
+            self._begin_carry()
+        elif now - self._cut_at > CUT_S or self._journal_refusal:
+            self._cut_at = now
+            self._cut(self._journal.cuttable(drained, _micros(self._clock.now())), since, now)
+
+    def _cut(self, through: int, since: int, now: float) -> None:
+        if through > self._replay_from and since > max(CARRY_ROWS_TO_CUT, CARRY_SPREAD * self._carried):
+            self._begin_carry()
+        elif through and self._replay_from:
+            removed = min(through, self._replay_from)
+            self._journal.cut(removed, self._replay_from)
+            self._cut_at = now - CUT_S  # there may be more; the journal gives it in small parts
+            _log.info("the journal was cut", removed_through=removed)
+
+    def _begin_carry(self) -> None:
+        with self._work:
+            if self._unwritten:
+                return  # what is carried begins behind a whole commit
+            since_ts = _micros(self._clock.now()) - CARRY_RECENT // _MICROSECOND
+            self._carry, self._carry_from, self._carried = self.books.living(since_ts), self._seq, 0
+
+    def _number_carried(self, group: _Group) -> None:
+        """Some of the state that is carried forward, a little with each commit."""
+        if self._carry is None or self._failure is not None:
+            return
+        chunk = list(islice(self._carry, CARRY_CHUNK))
+        for key, kept in chunk:
+            kind = records.CARRIED + _KIND_OF[type(kept.event)]
+            self._add_row(group, kind, key, records.encode(kept.event), kept.ts)
+        self._carried += len(chunk)
+        if len(chunk) < CARRY_CHUNK:
+            self._carry = None
+            self._maintained -= MAINTAIN_S  # what may go now goes at once
 
 
 def load_books(journal: Journal, books: Books, *, batch: int = 10_000) -> int:
@@ -563,6 +733,19 @@ def load_books(journal: Journal, books: Books, *, batch: int = 10_000) -> int:
                 books.apply(row.key, records.decode(kind, row.payload), row.seq, row.ts, carried=kind != row.kind)
         after, count = rows[-1].seq, count + len(rows)
     return count
+
+
+def _ticket() -> Future[int]:
+    """A future that nobody can cancel: what is staged is journaled, whoever waits for it no longer."""
+    ticket: Future[int] = Future()
+    ticket.set_running_or_notify_cancel()
+    return ticket
+
+
+def _place(data: Position | Account) -> tuple[str, str]:
+    if isinstance(data, Position):
+        return topics.POSITION_UPDATED, data.vt_positionid
+    return topics.ACCOUNT_UPDATED, data.vt_accountid
 
 
 def _substance(data: Position | Account) -> tuple[object, ...]:

@@ -13,6 +13,7 @@ from vnpy_core.features.system.endpoints import router
 from vnpy_core.features.system.metrics import Metrics
 from vnpy_core.features.system.service import LOG_TOPICS, SystemService
 from vnpy_core.ports.auth import Principal, Role
+from vnpy_core.ports.store import SinkState
 from vnpy_core.web import problems
 
 
@@ -42,8 +43,14 @@ def sessions() -> list[object]:
 
 
 @pytest.fixture
-def system(engine: FakeEngine, clock: FakeClock, sessions: list[object]) -> SystemService:
-    system = SystemService(engine, engine.view, clock, sessions=lambda: sessions)
+def sinks() -> list[SinkState]:
+    """What the sinks say of themselves."""
+    return []
+
+
+@pytest.fixture
+def system(engine: FakeEngine, clock: FakeClock, sessions: list[object], sinks: list[SinkState]) -> SystemService:
+    system = SystemService(engine, engine.view, clock, sessions=lambda: sessions, sinks=lambda: sinks)
     engine.bus.subscribe(LOG_TOPICS, system.keep_log)
     return system
 

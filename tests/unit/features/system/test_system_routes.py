@@ -10,7 +10,10 @@ from vnpy_core.bus import topics
 from vnpy_core.domain.commands import SubmitOrder
 from vnpy_core.domain.enums import Direction, LogLevel, Offset, OrderType, Status
 from vnpy_core.features.system.service import LOG_LINES, ComponentState, LogFilter
+from vnpy_core.ports.journal import JournalState
+from vnpy_core.ports.store import SinkState
 
+STORE = SinkState(name="store", seq=490, lag=10, written=90, dead_letters=2, error="")
 STUCK = msgspec.structs.replace(HEALTHY, alive=False, lag_ms=7000.0, queue_length=12)
 COMMAND = SubmitOrder(
     client_order_id="c",
@@ -107,6 +110,93 @@ async def test_the_status_shows_everything_at_a_glance(client, clock, engine, se
     assert status["apps"] == {"CtaStrategy": "loaded"}
     assert status["sessions"] == [msgspec.to_builtins(Session())]
     assert status["sinks"] == []
+
+
+JOURNAL = JournalState(epoch="e", first_seq=1, last_seq=500, size_bytes=4096, reserve=True, refusal="")
+
+
+def journaling(engine, *, reserve=True, **fields):
+    journal = msgspec.structs.replace(JOURNAL, reserve=reserve)
+    engine.engine_status = msgspec.structs.replace(HEALTHY, journal=journal, **fields)
+
+
+async def test_a_journal_that_can_be_written_is_ok(client, engine):
+    journaling(engine)
+    assert (await client.get("/health/ready")).json() == {
+        "status": "ok",
+        "components": {"event_thread": "ok", "journal": "ok", "gateway.PAPER": "ok"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "state", "status", "detail"),
+    [
+        ({"journal_refusal": "the disk is full"}, "down", 503, "the disk is full"),
+        ({"journal_waiting": 7}, "degraded", 200, "7 events are not durable yet"),
+        ({"reserve": False}, "degraded", 200, "no disk space is held back for the case that the disk is full"),
+    ],
+)
+async def test_a_journal_that_fails_makes_the_service_unready(client, engine, fields, state, status, detail):
+    journaling(engine, **fields)
+    response = await client.get("/health/ready")
+    assert (response.status_code, response.json()["components"]["journal"]) == (status, state)
+    assert detail not in response.text
+    (part,) = [
+        part for part in (await client.get("/api/v1/system/status")).json()["components"] if part["name"] == "journal"
+    ]
+    assert (part["detail"], part["critical"]) == (detail, True)
+
+
+async def test_a_store_that_does_not_get_on_degrades_only(client, engine, sinks):
+    sinks.append(STORE)
+    assert (await client.get("/health/ready")).json()["components"]["store"] == "ok"
+    sinks[:] = [msgspec.structs.replace(STORE, lag=1200, error="no connection")]
+    response = await client.get("/health/ready")
+    assert (response.status_code, response.json()["status"]) == (200, "degraded")
+    status = (await client.get("/api/v1/system/status")).json()
+    (part,) = [part for part in status["components"] if part["name"] == "store"]
+    assert part == {
+        "name": "store",
+        "state": "degraded",
+        "detail": "1200 rows behind: no connection",
+        "critical": False,
+    }
+
+
+async def test_the_status_shows_the_journal_and_what_follows_it(client, engine, sinks):
+    journaling(engine, journal_waiting=3)
+    sinks.append(STORE)
+    status = (await client.get("/api/v1/system/status")).json()
+    assert status["journal"] == {
+        "epoch": "e",
+        "first_seq": 1,
+        "last_seq": 500,
+        "size_bytes": 4096,
+        "reserve": True,
+        "waiting": 3,
+        "refusal": "",
+    }
+    assert status["sinks"] == [{"name": "store", "seq": 490, "lag": 10, "written": 90, "dead_letters": 2, "error": ""}]
+
+
+async def test_a_service_without_a_journal_shows_none(client):
+    assert (await client.get("/api/v1/system/status")).json()["journal"] is None
+
+
+async def test_the_journal_and_the_store_have_metrics(client, engine, sinks):
+    journaling(engine, journal_waiting=3, journal_refusal="full")
+    sinks.append(STORE)
+    text = (await client.get("/metrics")).text
+    for line in (
+        "vnpy_core_journal_last_seq 500.0",
+        "vnpy_core_journal_size_bytes 4096.0",
+        "vnpy_core_journal_waiting 3.0",
+        "vnpy_core_journal_refusing 1.0",
+        'vnpy_core_sink_lag{name="store"} 10.0',
+        'vnpy_core_sink_written_total{name="store"} 90.0',
+        'vnpy_core_dead_letters{name="store"} 2.0',
+    ):
+        assert f"\n{line}\n" in text, line
 
 
 async def test_the_status_says_why_the_event_thread_is_down(client, engine):

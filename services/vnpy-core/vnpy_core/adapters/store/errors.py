@@ -17,6 +17,7 @@ _WRONG_LOGIN = {1044, 1045, 1049, 1142, 1227, 1698}
 _WRONG_VALUE = {1048, 1264, 1265, 1366, 1367, 1406, 1690, 3140}
 """MySQL: null, out of range, truncated, wrong text or number, too long."""
 _WRONG_LOGIN_CLASSES = ("28", "3D", "42501")
+"""PostgreSQL: who you are, which database, what you may."""
 _WRONG_VALUE_CLASSES = ("22", "23")
 
 
@@ -37,9 +38,8 @@ def is_bad_value(error: BaseException) -> bool:
 def named(error: BaseException, url: URL) -> CoreError:
     """Our error for one of a database: ConfigurationError or StoreUnavailable. Never shows the password."""
     detail = f"{shown(url)}: {explain(error)}"
-    for cause in _causes(error):
-        if _mysql_code(cause) in _WRONG_LOGIN or _sqlstate(cause).startswith(_WRONG_LOGIN_CLASSES):
-            return ConfigurationError(f"store.url: {detail}")
+    if any(_is_wrong_place(cause) for cause in _causes(error)):
+        return ConfigurationError(f"store.url: {detail}")
     return StoreUnavailable(detail)
 
 
@@ -55,6 +55,11 @@ def explain(error: BaseException) -> str:
 def shown(url: URL) -> str:
     """The URL as logs may show it."""
     return url.render_as_string(hide_password=True)
+
+
+def _is_wrong_place(cause: BaseException) -> bool:
+    """Whether this is not for us to open: another login or database."""
+    return _mysql_code(cause) in _WRONG_LOGIN or _sqlstate(cause).startswith(_WRONG_LOGIN_CLASSES)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

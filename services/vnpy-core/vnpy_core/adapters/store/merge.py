@@ -57,7 +57,7 @@ def forward(known: Record | None, arrived: Record) -> Merged:
     known = _in_epoch(known, arrived["epoch"])
     record = dict(arrived if _progress(arrived) > _progress(known) else known)
     record["seq"] = max(known["seq"], arrived["seq"])
-    timed = arrived if _is_timed_by(known, arrived) else known
+    timed = arrived if arrived["time_seq"] > known["time_seq"] else known
     record["datetime"], record["time_seq"] = timed["datetime"], timed["time_seq"]
     return Merged(record)
 
@@ -99,12 +99,6 @@ def _with_outcome(record: Record, settled: Record) -> Record:
 
 def _progress(record: Record) -> tuple[int, int]:
     return _RANKS[record["status"]], record["state_seq"]
-
-
-def _is_timed_by(known: Record, arrived: Record) -> bool:
-    if known["datetime"] is None or arrived["datetime"] is None:
-        return known["datetime"] is None
-    return bool(arrived["time_seq"] > known["time_seq"])
 
 
 def _in_epoch(known: Record, epoch: str) -> Record:

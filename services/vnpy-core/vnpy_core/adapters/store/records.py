@@ -133,7 +133,8 @@ def _order(event: Event, values: Record, place: Record) -> Record:
 
 
 def _quote(_event: Event, values: Record, place: Record) -> Record:
-    return {**values, **place, "state_seq": place["seq"], "time_seq": place["seq"]}
+    time_seq = 0 if values["datetime"] is None else place["seq"]
+    return {**values, **place, "state_seq": place["seq"], "time_seq": time_seq}
 
 
 def _intent(event: Event, values: Record, place: Record) -> Record:
@@ -162,7 +163,7 @@ _EXTRAS: dict[str, Callable[[Event, Record, Record], Record]] = {
 }
 
 
-def _fact(row: Row, event: Event) -> Fact | None:
+def _fact(row: Row, event: Event) -> Fact:
     place = {"epoch": row.epoch, "seq": row.seq}
     match event:
         case Audit():
@@ -177,4 +178,4 @@ def _fact(row: Row, event: Event) -> Fact | None:
             after = {"volume": event.volume}
             return Fact(tables.audit, {**place, **words, "at": event.at, "before": None, "after": after})
         case _:
-            return None
+            raise ValueError(f"the store has no table for {type(event).__name__}")

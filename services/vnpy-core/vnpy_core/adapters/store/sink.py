@@ -115,8 +115,10 @@ class StoreSink:
         self.wake()
         if self._task is None:
             return
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._task, timeout)
+        _, late = await asyncio.wait({self._task}, timeout=timeout)
+        if late:
+            self._task.cancel()
+            await asyncio.wait(late)
         left = self.state().lag
         if left:
             _log.warning("the store lacks rows of the journal; the next start brings them", rows=left)

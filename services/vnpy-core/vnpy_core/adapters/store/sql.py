@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +31,8 @@ T = TypeVar("T")
 
 MIGRATION_S = 3600.0
 """How long a migration may take, seconds."""
+_FOR_NOW = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+"""What SQLite says of a file that is good, but not now."""
 _GRACE_S = 1.0
 """What a cancelled statement gets to let go of its connection, seconds."""
 
@@ -58,7 +62,7 @@ class SqlStore:
         if self._engine is not None:
             return
         if self._file is not None:
-            _make_folder(self._file.parent)
+            await asyncio.to_thread(_prepare_file, self._file)
         engine = make_engine(self._url, self._settings)
         try:
             if await self._opening(engine, schema.pending, self._settings.timeout_s):
@@ -71,8 +75,10 @@ class SqlStore:
 
     async def pending(self) -> list[Step]:
         """The migrations that `open` would do; changes nothing. Raises ConfigurationError, StoreUnavailable."""
-        if self._file is not None and not await asyncio.to_thread(self._file.exists):
-            return schema.all_steps()
+        if self._file is not None:
+            if not await asyncio.to_thread(self._file.exists):
+                return schema.all_steps()
+            await asyncio.to_thread(_prepare_file, self._file)
         engine = make_engine(self._url, self._settings)
         try:
             return await self._opening(engine, schema.pending, self._settings.timeout_s)
@@ -238,11 +244,16 @@ async def _transaction(
             return result
 
 
-def _make_folder(folder: Path) -> None:
+def _prepare_file(file: Path) -> None:
+    """Make the folder, and look at the file before aiosqlite does, which leaves a thread behind where it fails."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(f"store.url: {folder} cannot be made: {error}") from error
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(file)) as connection:
+            connection.execute("pragma schema_version")
+    except (OSError, sqlite3.DatabaseError) as error:
+        if isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF in _FOR_NOW:
+            raise StoreUnavailable(f"{file}: {error}") from error
+        raise ConfigurationError(f"store.url: {file}: {error}") from error
 
 
 def _storable(text: str) -> str:

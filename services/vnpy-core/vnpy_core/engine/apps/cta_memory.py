@@ -6,6 +6,7 @@ to strategy a restart loses fills; with it, and without a mark of what was count
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -116,14 +117,16 @@ class CtaMemory:
 
     def _count_missed(self, trades: Iterable[Trade]) -> None:
         """Add the fills that were journaled but, because the process ended, not counted."""
-        trades = list(trades)
-        last_seq = max((trade.seq for trade in trades), default=0)
+        last_seq, own = 0, defaultdict[str, list[Trade]](list)
+        for trade in trades:
+            last_seq = max(last_seq, trade.seq)
+            own[trade.strategy_name or ""].append(trade)
         for name in self._engine.strategies:
             saved = self._engine.strategy_data.setdefault(name, {})
             # Without a mark it was VnPy alone that counted; from here on we know.
             mark = saved.setdefault(MARK, last_seq)
-            for trade in trades:
-                if trade.strategy_name == name and trade.seq > mark:
+            for trade in own[name]:
+                if trade.seq > mark:
                     self._add_to_saved(name, float(signed(trade)))
                     _log.warning("a fill was not counted before the restart", strategy_name=name, seq=trade.seq)
             saved[MARK] = max(mark, last_seq)

@@ -10,9 +10,10 @@ import structlog
 from vnpy.event import Event, EventEngine
 
 from vnpy_core.domain.errors import RiskDenied, describe
-from vnpy_core.domain.events import RiskEvent
-from vnpy_core.engine.stage import EVENT_DENIED
+from vnpy_core.domain.events import Audit, RiskEvent
+from vnpy_core.engine.stage import EVENT_AUDIT, EVENT_DENIED
 from vnpy_core.engine.translate import plain
+from vnpy_core.ports.clock import Clock
 
 EVENT_RISK_RULE = "eRiskRule"
 
@@ -26,8 +27,11 @@ class RiskFacade:
     rules, exactly RiskEngine.check_allowed's, and remembers which one refused and what it wrote.
     """
 
-    def __init__(self, engine: Any, event_engine: EventEngine, publish: Callable[[RiskEvent], None]) -> None:
+    def __init__(
+        self, engine: Any, event_engine: EventEngine, clock: Clock, publish: Callable[[RiskEvent], None]
+    ) -> None:
         self._engine = engine
+        self._clock = clock
         self._event_engine = event_engine
         self._publish = publish
         self._refusal = threading.local()
@@ -36,11 +40,12 @@ class RiskFacade:
         """Begin to watch refusals and rule states."""
         self._engine.check_allowed = self._check_allowed
         self._engine.write_log = self._write_log
+        self._engine.update_rule_setting = self._update_rule_setting
         self._event_engine.register(EVENT_RISK_RULE, self._on_rule)
 
     def uninstall(self) -> None:
         """Give RiskEngine its own methods back."""
-        for name in ("check_allowed", "write_log"):
+        for name in ("check_allowed", "write_log", "update_rule_setting"):
             if name in vars(self._engine):
                 delattr(self._engine, name)
         self._event_engine.unregister(EVENT_RISK_RULE, self._on_rule)
@@ -76,6 +81,20 @@ class RiskFacade:
     def _write_log(self, message: str) -> None:
         self._refusal.text = message
         type(self._engine).write_log(self._engine, message)
+
+    def _update_rule_setting(self, rule_name: str, setting: dict[str, Any]) -> None:
+        """A changed limit, from whichever window, goes on record."""
+        before = _parameters(self._engine.rules[rule_name]) if rule_name in self._engine.rules else None
+        type(self._engine).update_rule_setting(self._engine, rule_name, setting)
+        audit = Audit(
+            who="VnPy",
+            what="risk.rule",
+            target=rule_name,
+            before=before,
+            after=_parameters(self._engine.rules[rule_name]),
+            at=self._clock.now(),
+        )
+        self._event_engine.put(Event(EVENT_AUDIT, audit))
 
     def _on_rule(self, event: Event) -> None:
         self._publish(RiskEvent(kind="RULE", rule=str(event.data.get("class_name", "")), data=plain(event.data)))
