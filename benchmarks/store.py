@@ -168,7 +168,7 @@ async def measure(store: SqlStore, rows: int) -> None:
         ("orders", ORDER_FILTERS, lambda wanted, seq: store.orders(OrderQuery(**wanted), (seq, ""), 100)),
         ("trades", TRADE_FILTERS, lambda wanted, seq: store.trades(TradeQuery(**wanted), (seq, ""), 100)),
     ]
-    print(f"{'':42} {'p50 ms':>9} {'p99 ms':>9}   items")
+    print(f"{'':52} {'p50 ms':>9} {'p99 ms':>9}   items")
     for name, filters, ask in lists:
         for label, wanted in filters.items():
             for where, after in (("start", 0), ("middle", rows * 2), ("end", int(rows * 3.9))):
@@ -189,7 +189,7 @@ async def _single(answer: Awaitable[Order | None]) -> list[Any]:
 
 def show(label: str, results: list[tuple[float, int]]) -> None:
     times = sorted(each for each, _ in results)
-    print(f"{label:42} {statistics.median(times):9.2f} {times[int(len(times) * 0.99)]:9.2f}   {results[0][1]}")
+    print(f"{label:52} {statistics.median(times):9.2f} {times[int(len(times) * 0.99)]:9.2f}   {results[0][1]}")
 
 
 async def plans(store: SqlStore, rows: int) -> None:

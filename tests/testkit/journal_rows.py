@@ -1,4 +1,4 @@
-"""Journal rows for the store's tests."""
+"""Journal rows, and a journal in memory, for the store's tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from vnpy_core.bus import records, topics
 from vnpy_core.domain.enums import Direction, Offset, OrderType, Product, Status
 from vnpy_core.domain.events import Contract, Event, Order, OrderIntent, Trade
-from vnpy_core.ports.journal import Row
+from vnpy_core.ports.journal import JournalState, Row
 
 EPOCH = "e1"
 START = datetime(2026, 11, 20, 2, 0, tzinfo=UTC)
@@ -96,3 +96,28 @@ def contract(number: int = 1, **changes: Any) -> Contract:
         "pricetick": 0.1,
     }
     return Contract(**{**values, **changes})
+
+
+class ListJournal:
+    """As much of a journal as the sink needs."""
+
+    def __init__(self, *rows: Row) -> None:
+        self.rows = list(rows)
+        self.failure: Exception | None = None
+        self.reads: list[tuple[int, int]] = []
+
+    def grow(self, count: int, epoch: str = "e1") -> None:
+        last = self.rows[-1].seq if self.rows else 0
+        self.rows += [row(last + n, "k", "x", b"{}", epoch=epoch) for n in range(1, count + 1)]
+
+    def read(self, after: int, limit: int) -> list[Row]:
+        self.reads.append((after, limit))
+        if self.failure:
+            raise self.failure
+        return [each for each in self.rows if each.seq > after][:limit]
+
+    def state(self) -> JournalState:
+        last = self.rows[-1].seq if self.rows else 0
+        first = self.rows[0].seq if self.rows else last + 1
+        epoch = self.rows[-1].epoch if self.rows else "e1"
+        return JournalState(epoch=epoch, first_seq=first, last_seq=last, size_bytes=0, reserve=True, refusal="")

@@ -502,8 +502,11 @@ class Load(Loop):
         deadline = time.monotonic() + CALM_S
         while self.open:
             assert time.monotonic() < deadline, f"keys without a final answer: {list(self.open)[:5]}"
-            for key in list(self.open):
-                self._place(key)
+            try:
+                for key in list(self.open):
+                    self._place(key)
+            except OSError:  # the server closed an idle connection
+                self.close()
             time.sleep(0.02)
 
     def _act(self) -> None:
@@ -780,14 +783,13 @@ class KillRun:
 def attribution_problems(found: invariants.Observed) -> Iterable[str]:
     """Orders and fills of the strategy bear its name in journal and SQL, before and after each start."""
     own = {
-        f"{found.gateway}.{orderid}"
+        f"{found.gateway}.{orderid}": order["reference"] == f"CtaStrategy_{STRATEGY_NAME}"
         for orderid, order in found.ledger_orders.items()
-        if order["reference"] == f"CtaStrategy_{STRATEGY_NAME}"
     }
     journal = [row.data for row in found.rows("order.updated", "trade.executed")]
     for where, rows in (("journal", journal), ("SQL", [*found.sql_orders, *found.sql_trades])):
         for row in rows:
-            if (row["strategy_name"] == STRATEGY_NAME) != (row["vt_orderid"] in own):
+            if row["vt_orderid"] in own and (row["strategy_name"] == STRATEGY_NAME) != own[row["vt_orderid"]]:
                 name = row.get("vt_tradeid", row["vt_orderid"])
                 yield f"{where}: {name} of order {row['vt_orderid']} is {row['strategy_name']}'s"
 

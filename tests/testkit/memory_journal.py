@@ -29,7 +29,7 @@ class Disk:
 
 
 class MemoryJournal:
-    """Implements `ports.journal.Journal` on a `Disk`. Opening a marked disk begins a new epoch, as a real start does."""
+    """Implements `ports.journal.Journal` on a `Disk`; a start on a marked one begins a new epoch."""
 
     def __init__(self, disk: Disk | None = None, *, run_id: str = "run") -> None:
         self.disk = disk or Disk()

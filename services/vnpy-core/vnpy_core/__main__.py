@@ -18,8 +18,9 @@ import typer
 
 from vnpy_core import __version__
 from vnpy_core.cli.journal import app as journal_app
+from vnpy_core.cli.quarantine import app as quarantine_app
 from vnpy_core.cli.venue import venue
-from vnpy_core.domain.errors import ConfigurationError, JournalFailed, StorageFull
+from vnpy_core.domain.errors import ConfigurationError, Overloaded, StorageFull
 from vnpy_core.kit.archive import ArchiveError, back_up
 from vnpy_core.kit.archive import restore as restore_archive
 from vnpy_core.kit.files import write_atomic
@@ -40,9 +41,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-app.add_typer(journal_app)
-app.command()(venue)
 
 Config = Annotated[
     Path | None,
@@ -141,6 +139,24 @@ def import_vnpy(
 
 
 @app.command()
+def migrate(
+    config: Config = None,
+    check: Annotated[bool, typer.Option("--check", help="Only say what would be done.")] = False,
+) -> None:
+    """Bring the database's schema up to date, before a start would do it."""
+    from vnpy_core.cli.migrate import migrate as run
+
+    with _refusals():
+        for line in run(_load(config), check=check):
+            typer.echo(line)
+
+
+app.add_typer(journal_app)
+app.add_typer(quarantine_app, name="quarantine")
+app.command()(venue)
+
+
+@app.command()
 def backup(archive: Annotated[Path, typer.Argument()], config: Config = None, force: Force = False) -> None:
     """Write the data folder to a tar.gz; also while the service runs."""
     with _refusals():
@@ -197,7 +213,7 @@ def _refusals() -> Iterator[None]:
     """What the operator can mend is told in words, without a traceback."""
     try:
         yield
-    except (ConfigurationError, StorageFull, JournalFailed, ArchiveError, FolderInUse) as error:
+    except (ConfigurationError, StorageFull, Overloaded, ArchiveError, FolderInUse) as error:
         typer.echo(f"vnpy-core: {error}", err=True)
         raise typer.Exit(1) from None
     except BrokenPipeError:

@@ -121,13 +121,16 @@ def build_auth(settings: Settings, clock: Clock, store: SqliteCredentials) -> Au
 
 def open_journal(settings: Settings) -> SqliteJournal:
     """The journal of a data folder, for this run of the process. Raises ConfigurationError, StorageFull."""
-    return SqliteJournal(
+    journal = SqliteJournal(
         settings.paths.data / "journal.sqlite",
         settings=settings.journal,
         boot_id=BOOT_ID.read_text().strip() if BOOT_ID.exists() else "",
         run_id=secrets.token_hex(8),
         new_epoch=lambda: secrets.token_hex(4),
     )
+    if journal.epoch_reason:
+        _log.info("the journal begins a new epoch", epoch=journal.epoch, reason=journal.epoch_reason)
+    return journal
 
 
 class Service:

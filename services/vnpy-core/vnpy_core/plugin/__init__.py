@@ -1,8 +1,11 @@
 """The service inside a VnPy trader that already runs: `main_engine.add_app(CoreServiceApp)` in any `run.py`.
 
 It changes nothing of its host but these wraps, all taken off again on close: `put`, `_process` and `stop` of the
-EventEngine (isolation, conflation, draining), `check_allowed` and `write_log` of RiskEngine (the reason of a denial),
-`call_strategy_func` of CtaEngine (what a strategy raised), and `main_engine.send_email` where it is missing.
+EventEngine (journal first, isolation, conflation, draining), `send_order` and `send_quote` of each gateway and of
+PaperAccount (the intent gate) and `main_engine.add_gateway` (so that later gateways get it too), `check_allowed`,
+`write_log` and `update_rule_setting` of RiskEngine (the reason of a denial, changed limits on record),
+`call_strategy_func` and `sync_strategy_data` of CtaEngine (what a strategy raised, which fills it counted), and
+`main_engine.send_email` where it is missing.
 """
 
 from pathlib import Path

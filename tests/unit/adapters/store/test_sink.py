@@ -11,40 +11,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from testkit.clock import FakeClock
-from testkit.journal_rows import contract, row
+from testkit.journal_rows import ListJournal, contract
 from vnpy_core.adapters.store import sink as sink_module
-from vnpy_core.adapters.store.sink import FIRST_WAIT_S, LONGEST_WAIT_S, POLL_S, TOPICS, TRIES, StoreSink
+from vnpy_core.adapters.store.sink import FIRST_WAIT_S, LINGER_S, LONGEST_WAIT_S, POLL_S, TOPICS, TRIES, StoreSink
 from vnpy_core.bus.bus import Bus
 from vnpy_core.bus.message import Message
 from vnpy_core.domain.errors import JournalFailed, PoisonRow, StoreUnavailable
 from vnpy_core.domain.events import Contract, StrategyUpdate
-from vnpy_core.ports.journal import JournalState, Row
+from vnpy_core.ports.journal import Row
 from vnpy_core.ports.store import Watermark
-
-
-class ListJournal:
-    """As much of a journal as the sink needs."""
-
-    def __init__(self, *rows: Row) -> None:
-        self.rows = list(rows)
-        self.failure: Exception | None = None
-        self.reads: list[tuple[int, int]] = []
-
-    def grow(self, count: int, epoch: str = "e1") -> None:
-        last = self.rows[-1].seq if self.rows else 0
-        self.rows += [row(last + n, "k", "x", b"{}", epoch=epoch) for n in range(1, count + 1)]
-
-    def read(self, after: int, limit: int) -> list[Row]:
-        self.reads.append((after, limit))
-        if self.failure:
-            raise self.failure
-        return [each for each in self.rows if each.seq > after][:limit]
-
-    def state(self) -> JournalState:
-        last = self.rows[-1].seq if self.rows else 0
-        first = self.rows[0].seq if self.rows else last + 1
-        epoch = self.rows[-1].epoch if self.rows else "e1"
-        return JournalState(epoch=epoch, first_seq=first, last_seq=last, size_bytes=0, reserve=True, refusal="")
 
 
 class ListStore:
@@ -111,7 +86,8 @@ class Waits:
         self.seconds: list[float] = []
 
     async def __call__(self, event: asyncio.Event, seconds: float) -> None:
-        self.seconds.append(seconds)
+        if seconds != LINGER_S:
+            self.seconds.append(seconds)
         self.clock.advance(seconds)
         await asyncio.sleep(0)
 
@@ -191,6 +167,18 @@ async def test_without_a_wake_the_journal_is_looked_at_every_second() -> None:
         journal.grow(1)
         await bench.drained()
         assert set(bench.waits.seconds) == {POLL_S}
+
+
+async def test_rows_that_come_one_by_one_are_gathered() -> None:
+    journal, store = journal_of(0), ListStore()
+    async with running(journal, store, wait=sink_module.wait_for_event, batch=1000) as bench:
+        for _ in range(100):
+            journal.grow(1)
+            bench.sink.wake()
+            await asyncio.sleep(0.002)
+        await bench.drained()
+        assert store.seqs == list(range(1, 101))
+        assert len(store.batches) < 20
 
 
 class TestAway:

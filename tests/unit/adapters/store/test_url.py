@@ -55,6 +55,13 @@ async def test_what_is_no_database_is_the_operators_to_mend(tmp_path: Path) -> N
     await store.close()
 
 
+async def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
+    store = SqlStore(store_url(settings(""), tmp_path), settings(""), FakeClock())
+    await store.open()
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.glob("store.sqlite*")} == {0o600}
+    await store.close()
+
+
 async def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     store = SqlStore(store_url(settings(""), tmp_path / "file" / "deep"), settings(""), FakeClock())

@@ -328,7 +328,7 @@ class World:
 @st.composite
 def journals(draw) -> list[Order]:
     """Orders that begin, go on and end, in any mixture."""
-    steps = draw(st.lists(st.tuples(st.integers(0, 7), st.sampled_from(list(Status))), min_size=1, max_size=40))
+    steps = draw(st.lists(st.tuples(st.integers(0, 7), st.sampled_from(list(Status))), min_size=8, max_size=40))
     events, ranks = [], {}
     for number, status in steps:
         if status.rank >= ranks.get(number, 0) and ranks.get(number, 0) < Status.REJECTED.rank:
@@ -373,10 +373,14 @@ async def test_whatever_happens_while_a_caller_pages_nothing_is_missed(
     while after is not None:
         store_had.clear()
         page = await history.orders(wanted, after, limit)
+        assert len(page.items) == limit or (page.next_key is None and len(page.items) < limit)
+        for item in page.items:
+            now = world.view.order(item.vt_orderid)
+            assert now is None or now.seq <= item.seq, "no state is shown that the view has left behind"
+        assert len({item.vt_orderid for item in page.items}) == len(page.items)
         items += page.items
         incomplete |= page.incomplete
         after = page.next_key
-        assert len(page.items) == limit or after is None
 
     keys = [ORDER_KEY(item) for item in items]
     assert keys == sorted(set(keys)), "in order, and none twice with the same seq"
@@ -387,7 +391,19 @@ async def test_whatever_happens_while_a_caller_pages_nothing_is_missed(
         expected = {name: last for name, last in world.latest(known).items() if admits_order(wanted, last)}
         # What a page before showed may be newer still: the store can be ahead of the view.
         missed = {name for name, last in expected.items() if name not in final or final[name].seq < last.seq}
-        assert not missed
+        assert not missed, (
+            missed,
+            [(e.orderid, e.seq, str(e.status)) for e in journal],
+            world.shown,
+            world.stored,
+            store_had,
+            [(i.orderid, i.seq) for i in items],
+            world.view.complete_from,
+            begin,
+            restarts,
+            limit,
+            wanted,
+        )
     if world.stored >= world.view.complete_from and not course:
         assert not (await history.orders(wanted, START, 1000)).incomplete
 

@@ -9,7 +9,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyErro
 
 from vnpy_core.domain.errors import ConfigurationError, CoreError, StoreUnavailable
 
-DATABASE_ERRORS = (SQLAlchemyError, OSError, OverflowError, UnicodeError)
+DATABASE_ERRORS = (SQLAlchemyError, OSError, EOFError, OverflowError, UnicodeError)
 """What drivers raise through SQLAlchemy, and past it."""
 
 _WRONG_LOGIN = {1044, 1045, 1049, 1142, 1227, 1698}

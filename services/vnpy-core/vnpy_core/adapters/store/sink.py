@@ -21,6 +21,8 @@ TOPICS = (topics.CONTRACT_UPDATED, topics.STRATEGY_UPDATED)
 """What `keep` is to be subscribed to."""
 POLL_S = 1.0
 """How often the journal is looked at when nobody calls `wake`, seconds."""
+LINGER_S = 0.1
+"""Rows that come within this time after a write are written together, seconds: each write costs as much as 200 rows."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 10.0
 """Between two tries while the database is away, seconds."""
 TRIES = 5
@@ -128,38 +130,41 @@ class StoreSink:
     async def _run(self) -> None:
         while True:
             self._woken.clear()
-            progress = await self._guarded_step()
-            if progress:
-                continue
+            done = await self._guarded_step()
             if self._closing.is_set():
-                return
-            await (self._wait(self._closing, self._pause()) if self._error else self._wait(self._woken, POLL_S))
+                if not done:
+                    return
+            elif self._error:
+                await self._wait(self._closing, self._pause())
+            elif done < self._batch:
+                await self._wait(self._closing, LINGER_S)
+                await self._wait(self._woken, POLL_S)
 
-    async def _guarded_step(self) -> bool:
-        """One step; False where there was nothing to do, or it failed."""
+    async def _guarded_step(self) -> int:
+        """One step; 0 where there was nothing to do, or it failed."""
         try:
-            progress = await self._step()
+            done = await self._step()
         except PoisonRow as poison:
             return await self._guarded_poison(poison)
         except CoreError as error:
             self._failed(describe(error))
-            return False
+            return 0
         except Exception as error:  # noqa: BLE001 - a guarded door: the sink must outlive whatever a driver raises
             _log.exception("the store's sink met an unexpected error")
             self._failed(describe(error))
-            return False
+            return 0
         self._succeeded()
-        return progress
+        return done
 
-    async def _step(self) -> bool:
-        """Write a batch of each; True where more may be waiting. Raises CoreError."""
+    async def _step(self) -> int:
+        """Write a batch of each; how many were in the largest. Raises CoreError."""
         if not self._found:
             await self._find_place()
         saved = await self._save_kept()
         rows = await asyncio.to_thread(self._journal.read, self.drained, self._batch)
         if rows:
             await self._take_in(rows)
-        return saved or bool(rows)
+        return max(saved, len(rows))
 
     async def _find_place(self) -> None:
         """Where to go on: after the watermark if it is of this journal, else at the first row."""
@@ -197,11 +202,11 @@ class StoreSink:
         self.drained = rows[-1].seq
         self._written += len(rows)
 
-    async def _save_kept(self) -> bool:
-        """Save some of what `keep` took in; what fails is kept, unless there is a newer one."""
+    async def _save_kept(self) -> int:
+        """Save some of what `keep` took in; what fails is kept, unless there is a newer one. How many were saved."""
         now = self._clock.monotonic()
         if now - self._saved_at < SAVE_S and not self._closing.is_set():
-            return False
+            return 0
         contracts = [self._contracts.pop(key) for key in list(self._contracts)[: self._batch]]
         strategies, self._strategies = list(self._strategies.values()), {}
         try:
@@ -217,23 +222,23 @@ class StoreSink:
             raise
         if not self._contracts:
             self._saved_at = now
-        return bool(contracts or strategies)
+        return max(len(contracts), len(strategies))
 
     # --- what goes wrong ---
 
-    async def _guarded_poison(self, poison: PoisonRow) -> bool:
-        """Count a try; after the last one, park the row."""
+    async def _guarded_poison(self, poison: PoisonRow) -> int:
+        """Count a try; after the last one, park the row. There is more to do at once, unless parking fails."""
         seq, tries = self._poison
         self._poison = (poison.seq, tries + 1 if seq == poison.seq else 1)
         if self._poison[1] < TRIES:
             await self._wait(self._closing, FIRST_WAIT_S)
-            return True
+            return self._batch
         try:
             await self._park(poison)
         except CoreError as error:
             self._failed(describe(error))
-            return False
-        return True
+            return 0
+        return self._batch
 
     async def _park(self, poison: PoisonRow) -> None:
         rows = await asyncio.to_thread(self._journal.read, poison.seq - 1, 1)

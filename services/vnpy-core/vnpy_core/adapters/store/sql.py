@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -62,11 +63,12 @@ class SqlStore:
         if self._engine is not None:
             return
         if self._file is not None:
-            await asyncio.to_thread(_prepare_file, self._file)
+            await asyncio.to_thread(_make_file, self._file)
+            await asyncio.to_thread(_check_file, self._file)
         engine = make_engine(self._url, self._settings)
         try:
             if await self._opening(engine, schema.pending, self._settings.timeout_s):
-                for step in await self._opening(engine, schema.upgrade, MIGRATION_S):
+                for step in await self._opening(engine, schema.upgrade, MIGRATION_S, writes=True):
                     _log.info("the store's schema was migrated", revision=step.revision, what=step.what)
         except BaseException:
             await self._dispose(engine)
@@ -78,7 +80,7 @@ class SqlStore:
         if self._file is not None:
             if not await asyncio.to_thread(self._file.exists):
                 return schema.all_steps()
-            await asyncio.to_thread(_prepare_file, self._file)
+            await asyncio.to_thread(_check_file, self._file)
         engine = make_engine(self._url, self._settings)
         try:
             return await self._opening(engine, schema.pending, self._settings.timeout_s)
@@ -119,7 +121,7 @@ class SqlStore:
             "seq": row.seq,
             "at": now,
             "kind": _storable(row.kind)[:64],
-            "key": _storable(row.key),
+            "key": _storable(row.key)[:2000],
             "payload": _storable(row.payload.decode(errors="backslashreplace")),
             "reason": _storable(reason)[:2000],
         }
@@ -132,13 +134,11 @@ class SqlStore:
 
     async def save_contracts(self, contracts: Sequence[Contract]) -> None:
         """See the port. One that the database refuses is logged and left out."""
-        now = self._clock.now()
-        await self._replace(tables.contracts, [{**columns(each), "updated_at": now} for each in contracts])
+        await self._save(tables.contracts, contracts)
 
     async def save_strategies(self, strategies: Sequence[StrategyUpdate]) -> None:
         """See the port. One that the database refuses is logged and left out."""
-        now = self._clock.now()
-        await self._replace(tables.strategies, [{**columns(each), "updated_at": now} for each in strategies])
+        await self._save(tables.strategies, strategies)
 
     # --- reading ---
 
@@ -191,6 +191,8 @@ class SqlStore:
                 good = middle
         row = rows[bad - 1]
         reason = await self._refusal(rows[:bad])
+        if not reason:
+            raise StoreUnavailable(f"{shown(self._url)}: refused rows that it takes now")
         return PoisonRow(f"row {row.seq} ({row.kind}): {reason}", seq=row.seq)
 
     async def _fails(self, rows: Sequence[Row]) -> bool:
@@ -205,19 +207,30 @@ class SqlStore:
             return str(error)
         return ""
 
+    async def _save(self, table: Table, events: Sequence[Contract | StrategyUpdate]) -> None:
+        now, records = self._clock.now(), []
+        for event in events:
+            try:
+                records.append({**columns(event), "updated_at": now})
+            except ValueError as error:
+                _log.error("this cannot be stored", table=table.name, event=event, reason=str(error))
+        await self._replace(table, records)
+
     async def _replace(self, table: Table, records: Sequence[Record]) -> None:
         try:
             await self.ask(lambda run: writing.upsert(run, table, records), writes=True)
         except _BadValue as error:
             if len(records) == 1:
-                _log.error("the store refuses this", table=table.name, row=records[0], reason=str(error))
+                _log.error("this cannot be stored", table=table.name, row=records[0], reason=str(error))
                 return
             for record in records:
                 await self._replace(table, [record])
 
-    async def _opening(self, engine: AsyncEngine, work: Callable[[Connection], T], limit: float) -> T:
+    async def _opening(
+        self, engine: AsyncEngine, work: Callable[[Connection], T], limit: float, *, writes: bool = False
+    ) -> T:
         try:
-            return await self._loop.run(_transaction(engine, work, limit, writes=True), limit + _GRACE_S)
+            return await self._loop.run(_transaction(engine, work, limit, writes=writes), limit + _GRACE_S)
         except DATABASE_ERRORS as error:
             raise named(error, self._url) from error
         except (TypeError, ValueError) as error:  # an option in the URL that the driver does not know
@@ -244,14 +257,22 @@ async def _transaction(
             return result
 
 
-def _prepare_file(file: Path) -> None:
-    """Make the folder, and look at the file before aiosqlite does, which leaves a thread behind where it fails."""
+def _make_file(file: Path) -> None:
+    """For the owner only; SQLite's files beside it follow its mode."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise ConfigurationError(f"store.url: {file}: {error}") from error
+
+
+def _check_file(file: Path) -> None:
+    """Look at the file before aiosqlite does, which leaves a thread behind where it fails."""
+    try:
         with closing(sqlite3.connect(file)) as connection:
             connection.execute("pragma schema_version")
-    except (OSError, sqlite3.DatabaseError) as error:
-        if isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF in _FOR_NOW:
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF in _FOR_NOW:
             raise StoreUnavailable(f"{file}: {error}") from error
         raise ConfigurationError(f"store.url: {file}: {error}") from error
 

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, islice
 from typing import Generic, TypeVar
 
 import msgspec
@@ -39,21 +40,35 @@ class _Sources(Generic[T]):
     live: Callable[[SeqKey, SeqKey | None], Iterable[T]]
     """Above the first key and not above the second."""
     stored: Callable[[SeqKey, int], Awaitable[list[T]]]
-    held: Callable[[T], T | None]
-    """The same thing as the view has it."""
+    known: Callable[[str], T | None]
+    """What the view has under this id, which a venue may have used before for another thing."""
+    same: Callable[[T, T], bool]
 
-    def merge(self, rows: list[T], after: SeqKey, through: SeqKey | None) -> list[T]:
-        """What either has above `after` and not above `through`, where `rows` are the store's."""
-        newer: list[T] = []
-        outdated: set[SeqKey] = set()
-        for row in rows:
-            held = self.held(row)
-            if held is None or held.seq < row.seq:
-                newer.append(row)
-                if held is not None:
-                    outdated.add(self.key(held))
-        newer += [item for item in self.live(after, through) if self.key(item) not in outdated]
-        return sorted(newer, key=self.key)
+    def merge(self, rows: list[T], after: SeqKey, through: SeqKey | None, limit: int) -> list[T]:
+        """What either has above `after` and not above `through`, where `rows` are the store's, by key.
+
+        All of it, or more than `limit`.
+        """
+        # At most one live item is left out for each row.
+        live = islice(self.live(after, through), limit + 1 + len(rows))
+        found = {self.key(item): item for item in chain(rows, live)}
+        items = [found[key] for key in sorted(found) if not self._is_outdated(found[key])]
+        # Only for one on the same page: the view may not have come as far, and the next page ask the view alone.
+        while twice := self._twice(items[:limit]):
+            items = [item for item in items if self.key(item) not in twice]
+        return items
+
+    def _is_outdated(self, item: T) -> bool:
+        known = self.known(self.key(item)[1])
+        return known is not None and self._replaces(known, item)
+
+    def _twice(self, page: list[T]) -> set[SeqKey]:
+        """The keys of those that a later item of the page is a newer state of."""
+        newest = {self.key(item)[1]: item for item in page}
+        return {self.key(item) for item in page if self._replaces(newest[self.key(item)[1]], item)}
+
+    def _replaces(self, other: T, item: T) -> bool:
+        return other.seq > item.seq and self.same(other, item)
 
 
 class History:
@@ -72,7 +87,9 @@ class History:
             page = listing.first(live(after), ORDER_KEY, limit)
             return page if active_only else self._marked(page, after)
         stored = partial(self._store.orders, wanted)
-        return await self._page(_Sources(ORDER_KEY, live, stored, self._held_order), self._store, after, limit)
+        return await self._page(
+            _Sources(ORDER_KEY, live, stored, self._view.order, same_order), self._store, after, limit
+        )
 
     async def trades(self, wanted: TradeQuery, after: SeqKey, limit: int) -> Page[Trade]:
         """A page of trades by `(seq, vt_tradeid)`, as for orders."""
@@ -80,7 +97,9 @@ class History:
         if self._store is None or self._holds_all(after):
             return self._marked(listing.first(live(after), TRADE_KEY, limit), after)
         stored = partial(self._store.trades, wanted)
-        return await self._page(_Sources(TRADE_KEY, live, stored, self._held_trade), self._store, after, limit)
+        return await self._page(
+            _Sources(TRADE_KEY, live, stored, self._view.trades.get, same_trade), self._store, after, limit
+        )
 
     async def order(self, vt_orderid: str) -> Order | None:
         """The newest order with this id. Raises StoreUnavailable where only the store can know."""
@@ -117,7 +136,7 @@ class History:
             rows += found
             through = sources.key(found[-1]) if len(found) > limit else None
             # The view is read after each wait: it may have gone on, and let go of what it had.
-            merged = sources.merge(rows, after, through)
+            merged = sources.merge(rows, after, through, limit)
             if through is None or len(merged) > limit:
                 break
             start = through
@@ -139,14 +158,6 @@ class History:
             # An order that had ended and was let go of may still be on its way.
             raise StoreUnavailable("the store has not taken in all yet that could say what became of this order")
         return order
-
-    def _held_order(self, row: Order) -> Order | None:
-        held = self._view.order(row.vt_orderid)
-        return held if held is not None and same_order(held, row) else None
-
-    def _held_trade(self, row: Trade) -> Trade | None:
-        held = self._view.trades.get(row.vt_tradeid)
-        return held if held is not None and same_trade(held, row) else None
 
 
 async def _taken_in(store: Store) -> int:
