@@ -33,7 +33,7 @@ def made() -> dict[str, str]:
 @pytest.fixture(params=EVERY)
 async def empty(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
     """A database without tables."""
-    database = fresh(request, tmp_path)
+    database = Database(*place(request, tmp_path, {}))
     yield database
     await database.close()
 
@@ -41,22 +41,25 @@ async def empty(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 @pytest.fixture(params=EVERY)
 async def database(request: pytest.FixtureRequest, tmp_path: Path, made: dict[str, str]) -> AsyncIterator[Database]:
     """A database whose tables are empty."""
-    database = fresh(request, tmp_path)
-    if request.param in made:
-        database.url = made[request.param]
+    is_made = request.param in made
+    database = Database(*place(request, tmp_path, made))
+    if is_made:
         await database.clear()
-    elif database.server is not None:
-        made[request.param] = database.url
+    else:
+        await database.store().open()
     yield database
     await database.close()
 
 
-def fresh(request: pytest.FixtureRequest, folder: Path) -> Database:
+def place(request: pytest.FixtureRequest, folder: Path, made: dict[str, str]) -> tuple[str, Server | None]:
+    """The URL of the database in `made`, else of a new one, and the server behind it."""
     kind, _, driver = request.param.partition("+")
     if kind == "sqlite":
-        return Database(f"sqlite+aiosqlite:///{folder}/deep/store.sqlite", None)
+        return f"sqlite+aiosqlite:///{folder}/deep/store.sqlite", None
     server: Server = request.getfixturevalue({"mysql": "mariadb", "postgresql": "postgres"}[kind])
-    return Database(server.url(driver, server.fresh_database()), server)
+    if request.param not in made:
+        made[request.param] = server.url(driver, server.fresh_database())
+    return made[request.param], server
 
 
 @pytest.fixture

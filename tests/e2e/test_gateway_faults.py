@@ -33,6 +33,8 @@ def at_rest(run: KillRun) -> Iterator[None]:
     run.check()
     yield
     run.venue.control()
+    if run.service.is_alive():
+        reconnect(run)
 
 
 def orders(run: KillRun, prefix: str, count: int) -> list[dict[str, Any]]:
@@ -49,12 +51,16 @@ def orders(run: KillRun, prefix: str, count: int) -> list[dict[str, Any]]:
 
 
 def place(run: KillRun, bodies: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Send them in one batch; client_order_id -> order."""
-    status, answer = run.service.request("POST", "/api/v1/trading/orders/batch", {"orders": bodies})
-    assert status == 207, answer
-    refused = [item for item in answer["items"] if item["status"] != 201]
-    assert not refused, refused[:3]
-    return {item["order"]["client_order_id"]: item["order"] for item in answer["items"]}
+    """Send them, fifty at a time; client_order_id -> order."""
+    placed = {}
+    for start in range(0, len(bodies), 50):
+        body = {"orders": bodies[start : start + 50]}
+        status, answer = run.service.request("POST", "/api/v1/trading/orders/batch", body)
+        assert status == 207, answer
+        refused = [item for item in answer["items"] if item["status"] != 201]
+        assert not refused, refused[:3]
+        placed |= {item["order"]["client_order_id"]: item["order"] for item in answer["items"]}
+    return placed
 
 
 def sent(run: KillRun, prefix: str) -> Counter[str]:
@@ -80,17 +86,16 @@ def reconnect(run: KillRun) -> None:
 def test_a_hundred_flaps_under_load_double_nothing(run: KillRun) -> None:
     dropped = run.venue.counters().dropped
     run.resume()
-    placed = sum(load.statuses[201] for load in run.loads)
+    placed = len(run.venue.orders())
     run.venue.flap(FLAPS, every_ms=250)
     eventually(lambda: run.venue.counters().dropped >= dropped + FLAPS // 2, 120, "the venue does not flap")
     time.sleep(FLAPS * 0.25 / 2)
     run.service.wait_ready()
     found = run.check()
-    count = sum(load.statuses[201] for load in run.loads) - placed
+    count = len(found.ledger_orders) - placed
     counters = run.venue.counters()
     print(f"{counters.dropped - dropped} connections dropped, {count} orders placed, {counters.sessions} log-ins")
     assert count > FLAPS / 4, "hardly any order passed"
-    assert len(found.ledger_orders) >= count
 
 
 @pytest.mark.timeout(120)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 
 from vnpy_core.domain.errors import CoreError, JournalFailed, StorageFull
@@ -19,6 +19,8 @@ class Disk:
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
+        self.history: list[Row] = []
+        """All rows that were ever durable, those too that were cut since."""
         self.commits: list[int] = []
         """The last seq of each commit."""
         self.anchor = 0
@@ -45,6 +47,8 @@ class MemoryJournal:
         self.hanging = threading.Event()
         """Set while an append hangs."""
         self.crash_before = self.crash_after = False
+        self.during: Callable[[], None] | None = None
+        """Called once, in the middle of the next append."""
         self.retain_rows: int | None = None
         """How many of the newest rows stay where the store has all; None: all."""
         self.cuts: list[tuple[int, int]] = []
@@ -70,6 +74,9 @@ class MemoryJournal:
             self.hanging.set()
             assert self.go.wait(30), "a test left the journal hanging"
             self.hanging.clear()
+        if self.during is not None:
+            during, self.during = self.during, None
+            during()
         if self.failures:
             raise self.failures.pop(0)
         if self.is_full:
@@ -82,6 +89,7 @@ class MemoryJournal:
         if self.crash_before:
             raise Crash
         self.disk.rows.extend(rows)
+        self.disk.history.extend(rows)
         if rows:
             self.disk.commits.append(rows[-1].seq)
         if self.crash_after:

@@ -43,12 +43,15 @@ class FakeGateway:
         self.answer = lambda request: f"P.{len(self.sent)}"
 
     def send_order(self, request):
+        return self._send(request)
+
+    def send_quote(self, request):
+        return self._send(request)
+
+    def _send(self, request):
         self.sent.append(request)
         self.journal_at_send.append(list(self.world.kinds))
         return self.answer(request)
-
-    def send_quote(self, request):
-        return self.send_order(request)
 
 
 @pytest.fixture

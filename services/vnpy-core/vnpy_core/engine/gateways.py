@@ -231,8 +231,10 @@ class Gateways:
         """After a reconnect that was not ours: have all shown once more, then go on as after any connect."""
         if not self._recovery.is_open(record.name):
             self._recovery.begin(record.name)
-        await self._query_all(record)
-        await self._go_on(record)
+        if await self._query_all(record):
+            await self._go_on(record)
+        else:
+            self._recovery.abandon(record.name)  # lost again; the next reconnect tries again
 
     def require_connected(self, name: str) -> None:
         """Raises NotFound, GatewayNotConnected."""
@@ -279,7 +281,9 @@ class Gateways:
         self.require_connected(name)
         record = self._get(name)
         self._recovery.begin(name)
-        await self._query_all(record)
+        if not await self._query_all(record):
+            self._recovery.abandon(name)
+            raise GatewayNotConnected(f"gateway {name} could not show its orders; its connection may be lost")
         await self._recovery.finish(
             name,
             record.gateway,
@@ -289,10 +293,12 @@ class Gateways:
         )
         await self._on_connected()
 
-    async def _query_all(self, record: GatewayRecord) -> None:
+    async def _query_all(self, record: GatewayRecord) -> bool:
+        """Let the gateway show what it can; False where it says that it could not."""
         for query in ("query_account", "query_position", "query_orders", "query_trades"):
-            if hasattr(record.gateway, query):
-                await in_own_thread(getattr(record.gateway, query))
+            if hasattr(record.gateway, query) and await in_own_thread(getattr(record.gateway, query)) is False:
+                return False
+        return True
 
     def ids_unique(self, name: str) -> bool:
         """Whether a gateway's order ids never come again after a restart. Any thread."""
@@ -356,6 +362,16 @@ class Gateways:
             self._set_state(record, GatewayState.CONNECTING, silence)
 
     async def _go_on(self, record: GatewayRecord) -> None:
+        try:
+            await self._follow_up(record)
+        except Exception as error:  # noqa: BLE001 - a guarded door: whatever fails here, the operator must see it
+            self._recovery.abandon(record.name)
+            self._set_state(
+                record, record.state, f"no order passes: what follows the connect failed: {describe(error)}"
+            )
+            _log.exception("what follows a connect failed; no order passes the gateway", gateway_name=record.name)
+
+    async def _follow_up(self, record: GatewayRecord) -> None:
         """What follows a connection: reconciliation, subscriptions, strategies, and the market if it waits for us."""
         await self._recovery.finish(
             record.name, record.gateway, self._capabilities(record.name), shown_all=record.reports_connection()

@@ -214,10 +214,11 @@ class Recovery:
         asked_orders: bool,
     ) -> list[Difference] | None:
         """All differences but the intents that stay unknown; None where this showing was overtaken or cut short."""
+        connection = _connection(gateway)
         if not shown_all:
             await self._wait_for_silence(gateway_name, shown)
         await asyncio.wrap_future(self._stage.barrier())
-        if self._stage.showing(gateway_name) is not shown or not _is_connected(gateway):
+        if self._stage.showing(gateway_name) is not shown or connection is None:
             self._give_up(gateway_name, shown)
             return None
         outcomes = self._stage.end_showing(
@@ -229,7 +230,7 @@ class Recovery:
         await self._clear_positions(gateway_name)
         positions = await self._compare_positions(gateway_name, gateway, shown)
         # A connection that was lost meanwhile may have shown a part only: nothing may count as gone by that.
-        if not _is_connected(gateway) or not self._stage.close_showing(gateway_name, shown):
+        if _connection(gateway) != connection or not self._stage.close_showing(gateway_name, shown):
             self._give_up(gateway_name, shown)
             return None
         found = [*_from_outcomes(outcomes), *self._stage.inspect(lambda books: list(_from_shown(books, shown)))]
@@ -439,9 +440,11 @@ def _content_key(intent: OrderIntent) -> tuple[str, ...]:
     return tuple(map(repr, content_of(intent)))
 
 
-def _is_connected(gateway: Any) -> bool:
-    """Of a gateway that does not say, as good as we know."""
-    return getattr(gateway, "connected", True) is not False
+def _connection(gateway: Any) -> object:
+    """Which connection a gateway has, None where it says it has none; one that says nothing always has the same."""
+    if getattr(gateway, "connected", True) is False:
+        return None
+    return getattr(gateway, "session", "the only one")
 
 
 async def _ask_positions(gateway: Any, gateway_name: str) -> None:

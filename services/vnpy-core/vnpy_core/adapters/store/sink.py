@@ -21,7 +21,7 @@ TOPICS = (topics.CONTRACT_UPDATED, topics.STRATEGY_UPDATED)
 """What `keep` is to be subscribed to."""
 POLL_S = 1.0
 """How often the journal is looked at when nobody calls `wake`, seconds."""
-LINGER_S = 0.1
+LINGER_S = 0.05
 """Rows that come within this time after a write are written together, seconds: each write costs as much as 200 rows."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 10.0
 """Between two tries while the database is away, seconds."""

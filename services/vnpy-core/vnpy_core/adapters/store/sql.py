@@ -213,7 +213,7 @@ class SqlStore:
             try:
                 records.append({**columns(event), "updated_at": now})
             except ValueError as error:
-                _log.error("this cannot be stored", table=table.name, event=event, reason=str(error))
+                _log.error("this cannot be stored", table=table.name, row=event, reason=str(error))
         await self._replace(table, records)
 
     async def _replace(self, table: Table, records: Sequence[Record]) -> None:

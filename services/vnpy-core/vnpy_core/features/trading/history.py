@@ -49,8 +49,7 @@ class _Sources(Generic[T]):
 
         All of it, or more than `limit`.
         """
-        # At most one live item is left out for each row.
-        live = islice(self.live(after, through), limit + 1 + len(rows))
+        live = islice(self.live(after, through), limit + 1)
         found = {self.key(item): item for item in chain(rows, live)}
         items = [found[key] for key in sorted(found) if not self._is_outdated(found[key])]
         # Only for one on the same page: the view may not have come as far, and the next page ask the view alone.
