@@ -136,9 +136,9 @@ def observe(
     """Look at all three. SQL first and the ledger last: nothing may be in SQL that is not journaled by then."""
     with closing(Sql(store_url)) as sql:
         mark = sql.watermark()
-        sql_orders = [o for o in sql.read("orders") if o["gateway_name"] == gateway]
-        sql_trades = [t for t in sql.read("trades") if t["gateway_name"] == gateway]
-    rows, cut = read_journal(journal)
+        sql_orders = sql.read("orders", where=f"gateway_name = '{gateway}'")
+        sql_trades = sql.read("trades", where=f"gateway_name = '{gateway}'")
+    rows, cut = read_journal(journal, gateway)
     with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True, timeout=10)) as connection:
         orders, trades, net = _read_ledger(connection)
     return Observed(
@@ -156,17 +156,17 @@ def observe(
     )
 
 
-def read_journal(path: Path, after: int = 0) -> tuple[list[JournalRow], bool]:
-    """The rows after `after`, and whether older ones were cut away."""
+def read_journal(path: Path, gateway: str = "") -> tuple[list[JournalRow], bool]:
+    """The rows that are not another gateway's, and whether older ones were cut away."""
+    named, own = b'"gateway_name":"', f'"gateway_name":"{gateway}"'.encode()
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as connection:
-        found = connection.execute(
-            "select seq, ts, kind, key, payload, run_id from rows where seq > ? order by seq", (after,)
-        )
+        found = connection.execute("select seq, ts, kind, key, payload, run_id from rows order by seq")
         rows = [
             JournalRow(
                 seq, ts, kind.removeprefix("carried."), key, json.loads(data), kind.startswith("carried."), run_id
             )
             for seq, ts, kind, key, data, run_id in found
+            if not gateway or named not in data or own in data
         ]
         cut = connection.execute("select anchor_seq from meta").fetchone()[0] > 0
     return rows, cut
@@ -196,9 +196,9 @@ class Sql:
     def close(self) -> None:
         self._connection.close()
 
-    def read(self, table: str, columns: str = "*") -> Rows:
-        """A whole table."""
-        return self.execute(f"select {columns} from {self._quote}{table}{self._quote}")
+    def read(self, table: str, columns: str = "*", *, where: str = "1 = 1") -> Rows:
+        """A table's rows."""
+        return self.execute(f"select {columns} from {self._quote}{table}{self._quote} where {where}")
 
     def execute(self, statement: str) -> Rows:
         cursor = self._connection.cursor()
@@ -328,8 +328,9 @@ def _i4_positions(found: Observed) -> Iterator[str]:
 
 def _i5_chain(found: Observed) -> Iterator[str]:
     yield from (f"I5 {problem}" for problem in verify(found.journal_path, found.watermark).problems)
-    if found.watermark is None or (found.journal and found.watermark.seq < found.journal[-1].seq):
-        yield f"I5 SQL has the journal up to {found.watermark}, which ends at {found.journal[-1].seq}"
+    end = found.journal[-1].seq if found.journal else 0
+    if end and (found.watermark is None or found.watermark.seq < end):
+        yield f"I5 SQL has the journal up to {found.watermark}, which has row {end}"
 
 
 def _i6_stream(found: Observed) -> Iterator[str]:

@@ -645,18 +645,26 @@ class KillRun:
     """A venue, a service, its load, and the check after each kill: `with KillRun(folder, seed="7") as run:`."""
 
     def __init__(
-        self, folder: Path, *, seed: str, store_url: str = "", durability: str = "power", loads: int = 2
+        self,
+        folder: Path,
+        *,
+        seed: str,
+        store_url: str = "",
+        durability: str = "power",
+        loads: int = 2,
+        pause_s: float = 0.01,
+        more: str = "",
     ) -> None:
+        """`pause_s` is between two requests of each load; `more` goes into service.toml."""
         self.seed = seed
         self.random = random.Random(f"{seed} kills")
         self.venue = VenueProcess()
-        self.service = KillableService(folder, self.venue.socket, store_url=store_url, durability=durability)
-        self.market = Market(self.venue, seed)
-        self.loads = [Load(self.service, seed, number, self.market) for number in range(loads)]
+        self.service = KillableService(folder, self.venue.socket, store_url=store_url, durability=durability, more=more)
+        self.market = Market(self.venue, seed, pause_s=2 * pause_s)
+        self.loads = [Load(self.service, seed, number, self.market, pause_s=pause_s) for number in range(loads)]
         self.listener = Listener(self.service)
         self.kills = 0
         self.ready: list[float] = []
-        self._canaries: dict[str, str] = {}
 
     def __enter__(self) -> KillRun:
         self.venue.start()
@@ -688,19 +696,24 @@ class KillRun:
         self.service.kill()
         self.kills += 1
 
-    def check(self) -> invariants.Observed:
-        """Bring everything to rest on a service that runs, and look."""
+    def rest(self) -> None:
+        """Bring everything to rest on a service that runs."""
         self.market.pause()
         for load in self.loads:
             load.pause()
         for load in self.loads:
             load.settle()
+
+    def check(self, within: float = 15.0) -> invariants.Observed:
+        """Bring everything to rest on a service that runs, and look."""
+        self.rest()
         found = invariants.check(
             self.venue.ledger,
             self.service.data / FILE_NAME,
             self.service.store_url,
             rest=self.service.state,
             stream=lambda: self.listener.state,
+            within=within,
         )
         problems = [*self._unkept_promises(found), *self.listener.problems, *stop_order_problems(found)]
         problems += [*attribution_problems(found), *self._unlisted_intents(found), *self._miscounted(found)]

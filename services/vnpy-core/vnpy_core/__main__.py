@@ -24,7 +24,7 @@ from vnpy_core.domain.errors import ConfigurationError, Overloaded, StorageFull
 from vnpy_core.kit.archive import ArchiveError, back_up
 from vnpy_core.kit.archive import restore as restore_archive
 from vnpy_core.kit.files import write_atomic
-from vnpy_core.kit.lock import FolderInUse
+from vnpy_core.kit.lock import DataFolderLock, FolderInUse
 
 # Before any other module does, so that structlog comes without what only costs time.
 from vnpy_core.kit.logging import hide, setup_logging
@@ -195,6 +195,12 @@ def _load(config: Path | None) -> Settings:
 
 
 def _serve(settings: Settings, *, hints: bool) -> None:
+    # Before anything slow is imported: a second service on the folder is told so at once.
+    with DataFolderLock(settings.paths.data):
+        _serve_locked(settings, hints=hints)
+
+
+def _serve_locked(settings: Settings, *, hints: bool) -> None:
     from vnpy_core.app import serve as run
     from vnpy_core.cli.hints import announcer
 

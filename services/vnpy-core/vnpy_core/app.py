@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 import signal
 import socket
@@ -49,7 +50,6 @@ from vnpy_core.features.trading.service import TradingService
 from vnpy_core.kit.clock import SystemClock
 from vnpy_core.kit.files import write_secret
 from vnpy_core.kit.flow import CreditFlow
-from vnpy_core.kit.lock import DataFolderLock, FolderInUse
 from vnpy_core.ports.clock import Clock
 from vnpy_core.settings import Settings
 from vnpy_core.web import problems
@@ -58,11 +58,15 @@ from vnpy_core.web.middleware import RequestGate
 if TYPE_CHECKING:
     from vnpy.trader.engine import MainEngine
 
+    from vnpy_core.engine.last_resort import LastResort
+
 Announce = Callable[[str], None]
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 DRAIN_S = 3
 """How long the store may take at the end for what it lacks, seconds; the next start brings the rest."""
+LAST_RESORT_LIMITS = 4
+"""A process in which no Python runs is ended after so many times `engine.watchdog_s`."""
 GRACE_S = 3
 """How long requests under way may take after trading has come to rest, seconds."""
 
@@ -136,8 +140,18 @@ def open_journal(settings: Settings) -> SqliteJournal:
 class Service:
     """One running service: the engine host and what answers for it. Loop thread only, but for `request_stop`."""
 
-    def __init__(self, settings: Settings, *, main_engine: MainEngine | None = None) -> None:
-        """`main_engine`: serve this running engine (plugin) instead of one of our own."""
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        main_engine: MainEngine | None = None,
+        exit_process: Callable[[int], None] | None = None,
+        last_resort: LastResort | None = None,
+    ) -> None:
+        """`main_engine`: serve this running engine (plugin) instead of one of our own.
+
+        `exit_process` and `last_resort`: in a process of our own, what ends it when trading hangs for good.
+        """
         from vnpy_core.engine.host import EngineHost, HostSettings
 
         self._settings = settings
@@ -169,6 +183,8 @@ class Service:
             drained=lambda: self._sink.drained,
             on_commit=partial(_wake, loop, self._sink),
             main_engine=main_engine,
+            exit_process=exit_process,
+            last_resort=last_resort,
         )
         self._streaming = StreamingService(
             self._bus, self._view, flow, self._clock, epoch=self._journal.epoch, settings=settings.streaming
@@ -245,16 +261,12 @@ class Service:
 def serve(settings: Settings, *, on_ready: Announce = lambda address: None) -> None:
     """Run the service in this process until SIGTERM or SIGINT; prepares VnPy's home, so once a process.
 
-    Raises ConfigurationError: wrong configuration, port or data folder in use, risk control that does not load.
+    The caller holds the data folder's lock. Raises ConfigurationError: wrong configuration, port in use, risk control
+    that does not load.
     """
     from vnpy_core.engine.home import prepare_home
 
-    lock = DataFolderLock(settings.paths.data)
-    try:
-        lock.acquire()
-    except FolderInUse as error:
-        raise ConfigurationError(str(error)) from error
-    with lock, listen(settings) as listener:
+    with listen(settings) as listener:
         prepare_home(
             settings.paths.data,
             settings.paths.strategies,
@@ -267,7 +279,11 @@ def serve(settings: Settings, *, on_ready: Announce = lambda address: None) -> N
 
 
 async def _run_until_signal(settings: Settings, listener: socket.socket, on_ready: Announce) -> None:
-    service = Service(settings)
+    from vnpy_core.engine.last_resort import LastResort
+
+    last_resort = LastResort(settings.paths.data, LAST_RESORT_LIMITS * settings.engine.watchdog_s)
+    # Without cleaning up: what would have to clean up hangs.
+    service = Service(settings, exit_process=os._exit, last_resort=last_resort)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, service.request_stop)

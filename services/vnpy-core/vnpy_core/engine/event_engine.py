@@ -17,6 +17,8 @@ from typing import Any
 import structlog
 from vnpy.event import EVENT_TIMER, Event, EventEngine
 
+from vnpy_core.engine.interrupt import Callbacks
+
 TICK_LIMIT = 20_000
 """Events waiting in VnPy's queue past which a newer tick replaces the waiting one of its symbol."""
 SLOW_EVENT_S = 0.05
@@ -71,6 +73,8 @@ class EventGuard:
         self.busy_since: float | None = None
         """When the event under way was begun (monotonic seconds), or None while the thread is idle."""
         self._first: dict[str, Callable[[Event], None]] = {}
+        self.callbacks = Callbacks()
+        """What the event thread is calling; the watchdog ends what does not return."""
         self._drain_s = drain_s
         self._tick_limit = tick_limit
         self._monotonic = monotonic
@@ -112,6 +116,11 @@ class EventGuard:
     def queue_length(self) -> int:
         """Events that wait in VnPy's queue."""
         return int(self.engine._queue.qsize())
+
+    @property
+    def on_event_thread(self) -> bool:
+        """Whether the caller runs on the event thread."""
+        return threading.current_thread() is self.engine._thread
 
     @property
     def thread_alive(self) -> bool:
@@ -200,7 +209,7 @@ class EventGuard:
             handlers = (self._first[event.type], *handlers)
         for handler in handlers:
             try:
-                returned = handler(event)
+                returned = self.callbacks.run(handler, event)
             except BaseException as error:  # noqa: BLE001 - a guarded door; sys.exit() in a handler must not end the thread
                 self._report(handler, event, error)
             else:

@@ -26,7 +26,7 @@ from vnpy_core.bus.message import Message
 from vnpy_core.bus.read_view import ReadView
 from vnpy_core.domain.books import Books, halt_key
 from vnpy_core.domain.commands import SubmitOrder, SubmittedOrder
-from vnpy_core.domain.enums import IntentState
+from vnpy_core.domain.enums import HaltScope, IntentState
 from vnpy_core.domain.errors import (
     ConfigurationError,
     Conflict,
@@ -60,14 +60,17 @@ from vnpy_core.engine.apps.loader import load_apps
 from vnpy_core.engine.apps.risk import RiskFacade
 from vnpy_core.engine.bridge import EventBridge
 from vnpy_core.engine.commands import CommandDoor
+from vnpy_core.engine.emergency import cancel_at_gateways
 from vnpy_core.engine.event_engine import EventGuard, InterruptibleEventEngine
 from vnpy_core.engine.gate import IntentGate, Origin
 from vnpy_core.engine.gateways import CLOSE_PATIENCE_S, CONNECT_PATIENCE_S, Gateways, Subscriptions
+from vnpy_core.engine.last_resort import LastResort
 from vnpy_core.engine.orders import OrderDesk, may_split
+from vnpy_core.engine.quarantine import Entry, Quarantine
 from vnpy_core.engine.recovery import Recovery
 from vnpy_core.engine.settings import AppSettings, EngineSettings, GatewaySettings, StrategySettings, default_apps
 from vnpy_core.engine.stage import EVENT_ADOPTED_ORDER, EVENT_HALT, STALL_S, Stage, load_books
-from vnpy_core.engine.watchdog import Watchdog
+from vnpy_core.engine.watchdog import Hang, Watchdog
 from vnpy_core.kit.tasks import BackgroundTasks, in_own_thread
 from vnpy_core.ports.clock import Clock
 from vnpy_core.ports.engine import EngineStatus
@@ -110,11 +113,14 @@ class EngineHost:
         drained: Callable[[], int] = lambda: 0,
         on_commit: Callable[[], None] = lambda: None,
         main_engine: MainEngine | None = None,
+        exit_process: Callable[[int], None] | None = None,
+        last_resort: LastResort | None = None,
     ) -> None:
         """Make an engine, or attach to `main_engine`, which somebody else made and will close. Not yet started.
 
         Reads the books from `journal` (blocks). `drained` is the store's watermark; `on_commit` is called on the
-        journal thread after each commit.
+        journal thread after each commit. `exit_process` and `last_resort` are for a process of our own: they end it
+        when the event thread cannot be brought back, and when no Python runs any more.
         """
         self._settings = settings
         self._view = view
@@ -156,7 +162,18 @@ class EngineHost:
             reconciliation=self._recovery.reason,
             write_log=self.main_engine.write_log,
         )
-        self._watchdog = Watchdog(self._guard, clock, limit_s=settings.engine.watchdog_s)
+        self._quarantine = Quarantine(settings.data)
+        self._last_resort = last_resort
+        self._watchdog = Watchdog(
+            self._guard,
+            clock,
+            limit_s=settings.engine.watchdog_s,
+            callbacks=self._guard.callbacks,
+            on_hang=self._on_hang,
+            quarantine=self._hold,
+            exit_process=exit_process,
+            last_resort=last_resort,
+        )
         self._tasks = BackgroundTasks()
         folders = [Path(TEMP_DIR), *([settings.config_folder] if settings.config_folder else [])]
         self._gateways = Gateways(
@@ -191,8 +208,10 @@ class EngineHost:
         A part that fails is logged and left out. Raises ConfigurationError where a required app (risk control) fails.
         """
         try:
+            self._commands.open()  # first: `stop` asks the event thread
             self._gateways.subscriptions.load()
-            self._commands.open()
+            for name, entry in self._quarantine.entries().items():
+                _log.warning("in quarantine", name=name, reason=entry.reason, since=entry.at.isoformat())
             self._undo.callback(self._commands.close)
             self._undo.callback(self._bridge.attach(self.main_engine.event_engine))
             signs = [topics.CONTRACT_UPDATED, topics.ACCOUNT_UPDATED]
@@ -216,6 +235,7 @@ class EngineHost:
             self._gateways.load()
         self._tasks.spawn(self._keep_watching(), "watch the gateways' connections")
         await self._add_strategies()
+        self._judge_last_words()
         await self._restore_strategies()
         await self._gateways.auto_connect()
 
@@ -475,7 +495,7 @@ class EngineHost:
 
     async def _restore_strategies(self) -> None:
         """Give CtaEngine back what it keeps in memory only: whose orders are whose, and which fills were counted."""
-        if self._cta is None:
+        if self._cta is None or not self._cta_works:
             return
         memory = self._cta.memory
         self._stage.sequencer.bound = memory.attribute
@@ -516,7 +536,8 @@ class EngineHost:
             self._risk.install()
             self._undo.callback(self._risk.uninstall)
         if self._cta is None and "CtaStrategy" in engines:
-            self._cta = CtaFacade(self.main_engine, event_engine, self._guard, self._commands, self._bridge.emit)
+            emit, quarantine = self._bridge.emit, self._quarantine
+            self._cta = CtaFacade(self.main_engine, event_engine, self._guard, self._commands, emit, quarantine)
             self._cta.install()
             self._undo.callback(self._cta.uninstall)
         if self._algo is None and "AlgoTrading" in engines:
@@ -530,11 +551,16 @@ class EngineHost:
         others = ("AlgoTrading", "CtaBacktester")
         return own | {n: self.main_engine.engines[n].init_engine for n in others if n in self.main_engine.engines}
 
+    @property
+    def _cta_works(self) -> bool:
+        """Not with a broken strategy file: CtaEngine would forget positions, and write over what it did not read."""
+        return self._apps.get("CtaStrategy") == "loaded"
+
     async def _add_strategies(self) -> None:
         for name, settings in self._settings.strategies.items():
             try:
-                if self._cta is None:
-                    raise ConfigurationError("the CtaStrategy app is not loaded")
+                if self._cta is None or not self._cta_works:
+                    raise ConfigurationError(f"the CtaStrategy app is not loaded: {self._apps.get('CtaStrategy', '')}")
                 await self._cta.add(name, settings)
                 self._waiting_strategies[name] = settings
             except CoreError as error:
@@ -562,12 +588,20 @@ class EngineHost:
                     await self._cta.start(name)
             except Exception as error:  # noqa: BLE001 - a guarded door: CtaEngine subscribes, and a gateway may raise
                 _log.error("a strategy could not be started", strategy_name=name, detail=describe(error))
+            await self._cancel_if_held(name)
         for name, settings in self._waiting_strategies.items():
             _log.warning(
                 "a strategy waits for its contract and its gateway's reconciliation",
                 strategy_name=name,
                 vt_symbol=settings.vt_symbol,
             )
+
+    async def _cancel_if_held(self, name: str) -> None:
+        """A strategy in quarantine has nobody who looks after the orders that it left behind."""
+        if self._quarantine.entry(name) is None:
+            return
+        left = [order for order in self._view.active_orders.values() if order.strategy_name == name]
+        await asyncio.gather(*(self._cancel_somehow(order) for order in left))
 
     def _ids_unique(self, gateway_name: str) -> bool:
         return self._gateways.ids_unique(gateway_name)
@@ -582,6 +616,45 @@ class EngineHost:
     def _refuse_when_stopping(self) -> None:
         if self._stopping:
             raise Overloaded("the service is stopping")
+
+    # --- a callback that hangs ---
+
+    def _on_hang(self, hang: Hang) -> None:
+        """Halt in memory at once, then cancel past the event thread; the strategy is put away when that is back."""
+        reason = f"{hang.culprit} does not return"
+        halt = Halt(scope=HaltScope.ALL, active=True, reason=reason, by="watchdog", at=self._clock.now())
+        self._gate.halts = {**self._gate.halts, halt_key(halt): halt}
+        self._tasks.spawn(self._halt_past_event_thread(halt), "halt for a hang")
+        if hang.strategy_name is not None:
+            self._tasks.spawn(self._put_away(hang.strategy_name), f"stop {hang.strategy_name}")
+
+    async def _halt_past_event_thread(self, halt: Halt) -> None:
+        # By the books, which know an order as soon as its gateway spoke of it; the view waits for the event thread.
+        active = self._stage.inspect(
+            lambda books: [k.event for k in books.orders.values() if isinstance(k.event, Order) and k.event.is_active]
+        )
+        asked = await cancel_at_gateways(self.main_engine.gateways, active)
+        _log.warning("orders were asked to cancel past the event thread", asked=asked, of=len(active))
+        await self.halt(halt, cancel=False)
+
+    async def _put_away(self, name: str) -> None:
+        """Its callback may yet return by itself; it must not go on."""
+        if self._cta is not None:
+            await self._cta.fail(name, "a callback did not return in time")
+
+    def _judge_last_words(self) -> None:
+        """An earlier process stood still and was ended: the strategies whose code was running then must not run."""
+        if self._last_resort is None or not (words := self._last_resort.last_words):
+            return
+        held = self._cta.running_in(words) if self._cta else []
+        _log.critical("an earlier process stood still and was ended", quarantined=held, stack=words)
+        for name in held:
+            entry = Entry(reason="the process stood still in its code", at=self._clock.now(), stack=words)
+            self._quarantine.add(name, entry)
+        self._last_resort.forget()
+
+    def _hold(self, hang: Hang, reason: str) -> None:
+        self._quarantine.add(hang.culprit, Entry(reason=reason, at=self._clock.now(), stack=hang.stack))
 
     # --- stop ---
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import structlog
@@ -31,6 +32,41 @@ async def in_own_thread(function: Callable[[], T]) -> T:
 
     threading.Thread(target=run, name=f"own-{getattr(function, '__name__', 'call')}", daemon=True).start()
     return await asyncio.wrap_future(outcome)
+
+
+class OneDaemon:
+    """What of an executor's `submit` is used, for foreign code that may never return: one thread, one call at a time.
+
+    It begins with the first call and ends with the process, which does not wait for it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def submit(self, function: Callable[..., T], *args: Any) -> Future[T]:
+        """Call `function(*args)` behind what was submitted before. Any thread."""
+        outcome: Future[T] = Future()
+
+        def call() -> None:
+            if outcome.set_running_or_notify_cancel():
+                try:
+                    outcome.set_result(function(*args))
+                except BaseException as error:  # noqa: BLE001 - a guarded door: the caller gets what foreign code raised
+                    outcome.set_exception(error)
+
+        self._calls.put(call)
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+        return outcome
+
+    def _run(self) -> None:
+        while True:
+            self._calls.get()()
 
 
 class BackgroundTasks:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -20,9 +22,14 @@ from vnpy_core.engine import translate
 from vnpy_core.engine.apps.cta_memory import CtaMemory
 from vnpy_core.engine.commands import CommandDoor
 from vnpy_core.engine.event_engine import EventGuard
+from vnpy_core.engine.last_resort import was_running
+from vnpy_core.engine.quarantine import Quarantine
 from vnpy_core.engine.settings import StrategySettings
+from vnpy_core.kit.tasks import OneDaemon
 
 Emit = Callable[[str, str, DomainEvent], None]
+INIT_TOLD_S = 60.0
+"""How often an on_init that takes long is told of: it may read years of bars, or hang."""
 
 _log = structlog.get_logger(__name__)
 
@@ -35,7 +42,13 @@ class CtaFacade:
     """
 
     def __init__(
-        self, main_engine: Any, event_engine: EventEngine, guard: EventGuard, commands: CommandDoor, emit: Emit
+        self,
+        main_engine: Any,
+        event_engine: EventEngine,
+        guard: EventGuard,
+        commands: CommandDoor,
+        emit: Emit,
+        quarantine: Quarantine,
     ) -> None:
         self.engine = main_engine.get_engine("CtaStrategy")
         self.failures: dict[str, str] = {}
@@ -47,6 +60,7 @@ class CtaFacade:
         self._guard = guard
         self._commands = commands
         self._emit = emit
+        self._quarantine = quarantine
         self._handlers = {
             EVENT_CTA_LOG: self._on_log,
             EVENT_CTA_STRATEGY: self._on_strategy,
@@ -58,6 +72,8 @@ class CtaFacade:
         """Wrap the engine and listen to its events; the process's own engine is initialised too. Any thread."""
         self._call = self.engine.call_strategy_func
         self.engine.call_strategy_func = self._call_strategy_func
+        # The interpreter waits at its end for VnPy's own, for ever where an on_init does not return.
+        self._init_executor, self.engine.init_executor = self.engine.init_executor, OneDaemon("cta-init")
         self.memory.install()
         self._guard.precede(EVENT_TRADE, self.memory.before_trade)
         self._gave_send_email = not hasattr(self._main_engine, "send_email")
@@ -72,6 +88,7 @@ class CtaFacade:
         for event_type, handler in self._handlers.items():
             self._event_engine.unregister(event_type, handler)
         self.engine.__dict__.pop("call_strategy_func", None)
+        self.engine.init_executor = self._init_executor
         self.memory.uninstall()
         if self._gave_send_email:
             self._main_engine.__dict__.pop("send_email", None)
@@ -91,6 +108,11 @@ class CtaFacade:
         for error in self.load_errors:
             _log.error("a strategy or its file could not be loaded", detail=error)
 
+    def running_in(self, words: str) -> list[str]:
+        """The strategies whose class's file is on a stack in `words`; before any is initialised."""
+        strategies = self.engine.strategies.items()
+        return [name for name, strategy in strategies if was_running(words, Path(inspect.getfile(type(strategy))))]
+
     async def add(self, name: str, settings: StrategySettings) -> None:
         """Add a strategy unless it is there. Raises NotFound (class), ValidationFailed."""
         await self._commands.run(lambda: self._add(name, settings))
@@ -100,19 +122,31 @@ class CtaFacade:
         return str(self._strategy(name).vt_symbol)
 
     async def init(self, name: str) -> None:
-        """Initialise and wait for it, however long its on_init takes. Raises NotFound, CoreError (on_init raised)."""
+        """Initialise and wait for it, however long its on_init takes.
+
+        Raises NotFound, Conflict (in quarantine), CoreError (on_init raised).
+        """
         self._strategy(name)
+        self._refuse_quarantined(name)
         self.failures.pop(name, None)
         future = await self._commands.run(lambda: self.engine.init_strategy(name))
-        await asyncio.wrap_future(future)
+        waiting = asyncio.wrap_future(future)
+        while not (await asyncio.wait({waiting}, timeout=INIT_TOLD_S))[0]:
+            _log.warning("on_init has not returned; the strategies behind it wait", strategy_name=name)
+        await waiting
         if name in self.failures:
             # VnPy calls it initialised all the same, and would feed it ticks.
             await self._commands.run(lambda: self._take_back(name, "inited"))
             raise CoreError(f"strategy {name}: on_init failed: {self.failures[name]}")
 
     async def start(self, name: str) -> None:
-        """Start it. Raises NotFound, Conflict (not initialised), CoreError (on_start raised)."""
+        """Start it. Raises NotFound, Conflict (not initialised, in quarantine), CoreError (on_start raised)."""
+        self._refuse_quarantined(name)
         await self._commands.run(lambda: self._start(name))
+
+    async def fail(self, name: str, reason: str) -> None:
+        """Stop a strategy whose callback hung, once the event thread is back (60 s at most); cancel its orders."""
+        await self._commands.run(lambda: self._fail(name, reason), deadline_s=60)
 
     async def stop_all(self) -> None:
         """Stop every strategy that trades; each cancels its orders."""
@@ -165,6 +199,23 @@ class CtaFacade:
         setattr(strategy, flag, False)
         self.engine.put_strategy_event(strategy)
 
+    def _refuse_quarantined(self, name: str) -> None:
+        if entry := self._quarantine.entry(name):
+            raise Conflict(
+                f"strategy {name} is in quarantine since {entry.at:%Y-%m-%d %H:%M:%S} UTC: {entry.reason}; "
+                f"`vnpy-core quarantine release {name}` lets it run again"
+            )
+
+    def _fail(self, name: str, reason: str) -> None:
+        strategy = self.engine.strategies.get(name)
+        if strategy is None or name in self.failures:
+            return
+        self.failures[name] = reason
+        # Not by stop_strategy, which would call it once more.
+        strategy.trading = strategy.inited = False
+        self.engine.cancel_all(strategy)
+        self.engine.put_strategy_event(strategy)
+
     def _stop_all(self) -> None:
         for name in list(self.engine.strategies):
             try:
@@ -186,7 +237,11 @@ class CtaFacade:
 
         def remembering(*args: Any) -> None:
             with self._remember_failure(name):
-                function(*args)
+                if self._guard.on_event_thread:
+                    # A call of its own within the handler's: ending this strategy leaves the next one its tick.
+                    self._guard.callbacks.run(lambda _: function(*args), None)
+                else:
+                    function(*args)
 
         self._call(strategy, remembering, params)
         if name in self.failures and not failed_before:

@@ -7,6 +7,7 @@ Everything else is listed by name. All of it on the loop thread.
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
@@ -156,7 +157,7 @@ def _within(time: datetime | None, start: datetime | None, end: datetime | None)
 
 
 def _between(items: Iterable[S], key: Callable[[S], SeqKey], after: SeqKey, through: SeqKey | None) -> list[S]:
-    lowest, highest = after[0], float("inf") if through is None else through[0]
+    lowest, highest = after[0], sys.maxsize if through is None else through[0]
     found = sorted((item for item in items if lowest <= item.seq <= highest), key=key)
     while found and through is not None and key(found[-1]) > through:
         found.pop()

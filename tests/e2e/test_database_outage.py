@@ -1,0 +1,206 @@
+"""MariaDB stopped, hung and slow under load: orders do not notice, and everything is in it afterwards, once."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+
+from testkit import invariants
+from testkit.flood import SYMBOL
+from testkit.kills import KillRun, eventually
+from testkit.servers import MariaDb, running
+
+OUTAGE_S = 60.0
+NORMAL_S = 15.0
+QUEUED = 200_000
+RATE = 3_600
+"""Journal rows a second."""
+DRAIN_ROWS_S = 10_000
+P99_MS = 100.0
+"""Robust on a noisy machine; the ratio of 1.1 is looked at in `make torture`."""
+MORE = """
+[store]
+timeout_s = 2.0
+
+[gateways.FLOOD]
+class = "testkit.flood:FloodGateway"
+auto_connect = true
+
+[gateways.FLOOD.setting]
+rate = {rate}
+count_file = "{count_file}"
+"""
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[MariaDb]:
+    with running(MariaDb) as server:
+        assert isinstance(server, MariaDb)
+        yield server
+
+
+@pytest.fixture
+def run(tmp_path, database: MariaDb) -> Iterator[KillRun]:
+    seed = os.environ.get("VNPYCORE_TEST_SEED") or secrets.token_hex(4)
+    url = database.url("asyncmy", database.fresh_database())
+    more = MORE.format(rate=RATE, count_file=tmp_path / "count")
+    with KillRun(tmp_path / "run", seed=seed, store_url=url, loads=1, pause_s=0.02, more=more) as run:
+        run.start()
+        yield run
+
+
+class Times:
+    """The milliseconds of the orders that are placed inside the block."""
+
+    def __init__(self, run: KillRun) -> None:
+        self._load = run.loads[0]
+        self.values: list[float] = []
+
+    def __enter__(self) -> Times:
+        self._first = len(self._load.milliseconds)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.values = self._load.milliseconds[self._first :]
+
+    @property
+    def p50(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def p99(self) -> float:
+        return sorted(self.values)[int(len(self.values) * 0.99)]
+
+    def __str__(self) -> str:
+        return f"{len(self.values)} orders, p50 {self.p50:.1f} ms, p99 {self.p99:.1f} ms"
+
+
+def stored(run: KillRun) -> int:
+    """The watermark; 0 where there is none."""
+    with closing(invariants.Sql(run.service.store_url)) as sql:
+        mark = sql.watermark()
+    return mark.seq if mark else 0
+
+
+def journaled(run: KillRun) -> int:
+    return int(run.service.get("/api/v1/system/status")["journal"]["last_seq"])
+
+
+def drain(run: KillRun) -> tuple[int, float]:
+    """Wait until SQL has all; rows and seconds from the first one stored to the last."""
+    first = last = stored(run)
+    started = ended = time.monotonic()
+    deadline = started + 120
+    while last < journaled(run):
+        assert time.monotonic() < deadline, f"SQL stays at {last} of {journaled(run)}"
+        time.sleep(0.05)
+        if (now := stored(run)) > last:
+            started = ended if last == first and started == ended else started
+            last = now
+        ended = time.monotonic()
+        if last == first:
+            started = ended  # it has not begun: the sink waits between its tries
+    return last - first, max(ended - started, 1e-9)
+
+
+def check_flood(run: KillRun, count: int) -> None:
+    """Every order of the flood is in SQL once, in its last state, and nothing was put aside."""
+    with closing(invariants.Sql(run.service.store_url)) as sql:
+        shown = sql.execute("select status, count(*) as n, count(distinct vt_orderid) as m from orders "
+                            "where gateway_name = 'FLOOD' group by status")  # fmt: skip
+        aside = [sql.read(table, "count(*) as n")[0]["n"] for table in ("dead_letters", "quarantine")]
+    assert shown == [{"status": "CANCELLED", "n": count, "m": count}]
+    assert aside == [0, 0]
+
+
+def start_flood(run: KillRun) -> None:
+    status, answer = run.service.request("POST", "/api/v1/trading/subscriptions", {"vt_symbol": SYMBOL})
+    assert status == 201, answer
+
+
+def end_flood(run: KillRun) -> int:
+    """How many orders it has shown."""
+    status, answer = run.service.request("POST", "/api/v1/trading/gateways/FLOOD/disconnect")
+    assert status == 202, answer
+    path = run.service.folder.parent / "count"
+    return int(eventually(lambda: path.exists() and path.read_text()))
+
+
+def outage(run: KillRun, database: MariaDb, normal_s: float, outage_s: float, queued: int) -> tuple[Times, Times]:
+    """A stop of the database under load, with the check of everything after it; the times before and meanwhile."""
+    run.resume()
+    start_flood(run)
+    with Times(run) as normal:
+        time.sleep(normal_s)
+    database.stop()
+    before = journaled(run)
+    with Times(run) as without:
+        time.sleep(outage_s)
+    count = end_flood(run)
+    run.rest()
+    waiting = journaled(run) - before
+    database.start()
+    rows, seconds = drain(run)
+    rate = rows / seconds
+    print(
+        f"normal: {normal}\nwithout: {without}\n{waiting} rows waited; {rows} stored in {seconds:.1f} s, {rate:.0f}/s"
+    )
+    assert waiting >= queued
+    run.check(within=30)
+    check_flood(run, count)
+    assert run.loads[0].statuses[201] > 0.9 * sum(run.loads[0].statuses.values())
+    assert rate >= DRAIN_ROWS_S
+    return normal, without
+
+
+@pytest.mark.timeout(300)
+def test_a_minute_without_the_database_costs_no_order_and_no_row(run: KillRun, database: MariaDb) -> None:
+    _, without = outage(run, database, NORMAL_S, OUTAGE_S, QUEUED)
+    assert without.p99 < P99_MS
+
+
+@contextmanager
+def slow(database: MariaDb) -> Iterator[None]:
+    """It gets a tenth of the time."""
+    ended = threading.Event()
+
+    def stutter() -> None:
+        while not ended.wait(0.03):
+            database.pause()
+            ended.wait(0.27)
+            database.resume()
+
+    thread = threading.Thread(target=stutter)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        database.resume()
+
+
+@pytest.mark.timeout(180)
+def test_a_database_that_hangs_or_is_slow_delays_no_order(run: KillRun, database: MariaDb) -> None:
+    run.resume()
+    with slow(database), Times(run) as slowly:
+        time.sleep(4)
+    database.pause()
+    with Times(run) as hung:
+        time.sleep(6)
+    sink = run.service.get("/api/v1/system/status")["sinks"][0]
+    database.resume()
+    print(f"slow: {slowly}\nhung: {hung}\nthe sink says: {sink}")
+    assert sink["error"]
+    assert sink["lag"] > 0
+    run.rest()
+    drain(run)
+    run.check()
+    assert max(slowly.p99, hung.p99) < P99_MS
