@@ -43,6 +43,7 @@ class RunningService:
             **(environ or {}),
         }
         self.process: subprocess.Popen[bytes] | None = None
+        self.client: httpx2.Client | None = None
         self.ready_s = 0.0
 
     def start(self) -> None:
@@ -110,9 +111,10 @@ def _makers(folder: Path) -> Iterator[Callable[..., RunningService]]:
     yield make
     for service in services:
         if service.process is not None and service.process.poll() is None:
-            service.client.close()
             service.process.kill()
             service.process.wait()
+        if service.client is not None:
+            service.client.close()
 
 
 @pytest.fixture

@@ -124,6 +124,9 @@ class KillStrategy(CtaTemplate):
 '''
 
 
+Constants = dict[str, dict[str, Any]]
+
+
 def failpoints() -> list[str]:
     """Every name that the package hits, so that a new one is killed at without being listed."""
     import re
@@ -138,7 +141,7 @@ def failpoints() -> list[str]:
 def warm_parent(config: str) -> None:
     """In a process of its own: import all, then fork a service for each line on stdin, one at a time.
 
-    A line is JSON: `failpoint`, and `constants` to set ({"module": {"NAME": value}}) so that a test need not wait.
+    A line is JSON: `failpoint`, and `constants` to set so that a test need not wait.
     """
     from vnpy_core.engine.home import prepare_home
     from vnpy_core.settings import load_settings
@@ -202,10 +205,10 @@ class KillableService:
         self._parent = self._start_parent()
         assert self._line() == "warm", self.log.read_text()[-3000:]
 
-    def fork(self, failpoint: str = "", **constants: dict[str, Any]) -> None:
-        """Start it; returns at once."""
+    def fork(self, failpoint: str = "", *, constants: Constants | None = None) -> None:
+        """Start it; returns at once. `constants` are set before: {"module": {"NAME": value}}."""
         assert not self.pid
-        wanted = {"failpoint": failpoint, "constants": constants.get("constants", {})}
+        wanted = {"failpoint": failpoint, "constants": constants or {}}
         assert self._parent.stdin is not None
         self._parent.stdin.write(json.dumps(wanted) + "\n")
         self._parent.stdin.flush()
@@ -681,9 +684,9 @@ class KillRun:
             holder.close()
         self.venue.__exit__()
 
-    def start(self, failpoint: str = "", **constants: Any) -> None:
+    def start(self) -> None:
         """Fork, get ready, and let the load loose."""
-        self.service.fork(failpoint, **constants)
+        self.service.fork()
         self.service.wait_ready()
         self.ready.append(self.service.ready_s)
         self.service.get("/api/v1/trading/orders?limit=1")
@@ -720,9 +723,9 @@ class KillRun:
         assert not problems, f"seed {self.seed}: {invariants.report(problems)}"
         return found
 
-    def die_at(self, failpoint: str, **constants: Any) -> None:
+    def die_at(self, failpoint: str, *, constants: Constants | None = None) -> None:
         """Start it, and wait under load until it kills itself there, be it during the start or later."""
-        self.service.fork(failpoint, **constants)
+        self.service.fork(failpoint, constants=constants)
         for loop in self._loops:
             loop.go()
         eventually(lambda: not self.service.is_alive(), READY_S, f"{failpoint} was not reached (seed {self.seed})")

@@ -79,11 +79,12 @@ class Venue:
         self._numbers += 1
         return str(self._numbers)
 
-    def new_day(self) -> None:
-        """What is active expires; numbers begin anew."""
+    def new_day(self, *, ids_restart: bool) -> None:
+        """What is active expires."""
         for order in self.active():
             order.data.status = Status.CANCELLED
-        self._numbers = 0
+        if ids_restart:
+            self._numbers = 0
 
     def active(self) -> list[VenueOrder]:
         return [order for order in self.orders if order.data.status in ACTIVE]
@@ -128,7 +129,7 @@ class Life:
     def __init__(self, simulation: Simulation) -> None:
         self.simulation = simulation
         self.journal = MemoryJournal(simulation.disk, run_id=f"run{simulation.lives}")
-        self.journal.retain_rows = 30
+        self.journal.retain_rows = 10
         self.books = Books()
         load_books(self.journal, self.books)
         self.dispatched: Counter[tuple[object, ...]] = Counter()
@@ -229,7 +230,7 @@ class Gateway:
         simulation, rng, venue = self.simulation, self.simulation.rng, self.venue
         self.connected = True
         venue.wire.clear()
-        listed = [o for o in venue.orders if not simulation.ids_restart or o.day == venue.day]
+        listed = [order for order in venue.orders if order.day == venue.day]
         if not simulation.can_query_orders:
             listed = [order for order in listed if rng.random() < 0.7]
         since = venue.clock.now() - timedelta(days=2)
@@ -307,7 +308,7 @@ CALM_WAYS = {"normal": 1}
 class Simulation:
     """`run` does `steps` random things, ends in peace and checks everything. Raises AssertionError with the seed."""
 
-    def __init__(self, seed: int, *, steps: int = 60) -> None:
+    def __init__(self, seed: int, *, steps: int = 120) -> None:
         self.seed = seed
         self.steps = steps
         self.rng = random.Random(seed)
@@ -357,7 +358,7 @@ class Simulation:
                     self.act(self.choose(self.ACTIONS))
                 self.end_in_peace()
                 self.check()
-        except AssertionError as error:
+        except (AssertionError, Crash) as error:
             raise AssertionError(f"seed {self.seed}: {error}\n{' '.join(self.happened)}") from error
         finally:
             self.loop.close()
@@ -483,7 +484,7 @@ class Simulation:
 
     def do_heal(self) -> None:
         self.life.journal.is_full = self.is_hanging = False
-        self.life.journal.failures = []
+        self.life.journal.failures, self.life.journal.during = [], None
 
     def do_hang(self) -> None:
         """Nobody steps for a while: who waits for a commit gives up."""
@@ -515,7 +516,7 @@ class Simulation:
             return
         self.do_heal()
         self._hear_all()
-        self.venue.new_day()
+        self.venue.new_day(ids_restart=self.ids_restart)
         self.disconnect()
         self.clock.advance(86_400)
         if self.ids_restart or self.rng.random() < 0.5:
@@ -696,10 +697,11 @@ def position_data(symbol: str, volume: float) -> PositionData:
 def _small_bounds() -> Iterator[None]:
     """Limits in reach of a short life, and no real waiting."""
     changes: list[tuple[Any, str, object]] = [
-        (stage_module, "CARRY_ROWS", 60),
-        (stage_module, "CARRY_ROWS_TO_CUT", 20),
+        (stage_module, "CARRY_ROWS", 30),
+        (stage_module, "CARRY_ROWS_TO_CUT", 10),
+        (stage_module, "CARRY_SPREAD", 1),
         (stage_module, "CARRY_CHUNK", 5),
-        (stage_module, "CUT_S", 3.0),
+        (stage_module, "CUT_S", 1.0),
         (gate_module, "STALL_S", 0.0),
         (recovery_module, "POSITION_TRIES", 2),
         (recovery_module, "POSITION_PAUSE_S", 0.0),

@@ -191,7 +191,7 @@ class Books:
         self._uids: dict[str, str] = {}
         self._claimed: dict[str, str] = {}
         """uid of an order that was foreign until an admin said whose it is -> client_order_id."""
-        self._trade_contents: dict[tuple[object, ...], str] = {}
+        self._trade_contents: dict[tuple[object, ...], tuple[str, ...]] = {}
         self._open_intents: dict[str, IntentRecord] = {}
 
     # --- folding ---
@@ -204,9 +204,7 @@ class Books:
         kept = Kept(event, seq, ts)
         match event:
             case OrderIntent() | QuoteIntent():
-                record = IntentRecord(event, kept)
-                self.intents[key] = self._open_intents[key] = record
-                self.intents.move_to_end(key)
+                self._keep_intent(key, event, kept)
             case IntentOutcome():
                 self._settle(event, carried=carried)
             case Order():
@@ -225,7 +223,7 @@ class Books:
             case Halt():
                 self._keep_while(self.halts, key, kept, event.active)
             case PositionBase():
-                self._rebase(event, kept)
+                self._rebase(event, kept, carried=carried)
             case _:
                 pass
 
@@ -253,9 +251,12 @@ class Books:
         kept = self.trades.get(key)
         return kept.event if kept is not None and isinstance(kept.event, Trade) else None
 
-    def alike_trade(self, trade: Trade) -> str | None:
-        """The key of a known fill with the same content, whichever order it is of."""
-        return self._trade_contents.get(trade_content(trade))
+    def alike_trades(self, trade: Trade) -> Iterator[tuple[str, Trade]]:
+        """`(key, fill)` of the known fills with the same content, whichever orders they are of."""
+        for key in self._trade_contents.get(trade_content(trade), ()):
+            known = self.trade(key)
+            if known is not None:
+                yield key, known
 
     def active_orders(self, gateway_name: str) -> Iterator[tuple[str, Order]]:
         """`(uid, order)` of a gateway's orders that may still trade."""
@@ -271,7 +272,7 @@ class Books:
 
     def net(self, gateway_name: str, vt_symbol: str) -> Decimal | None:
         """The net position that the fills give; None where there is no base to count from."""
-        base = self.bases.get((gateway_name, vt_symbol)) or self.bases.get((gateway_name, ALL_SYMBOLS))
+        base = self._base_of(gateway_name, vt_symbol)
         if base is None or not isinstance(base.event, PositionBase):
             return None
         return Decimal(repr(float(base.event.volume))) + self.net_since.get((gateway_name, vt_symbol), Decimal(0))
@@ -286,7 +287,7 @@ class Books:
         The books may change between two steps: each thing is given as it is when its turn comes, and what is new
         meanwhile is left out. Of things that share a venue's id, the one that has it now comes first.
         """
-        yield from list(self._carried_bases())
+        yield from self._carried_bases()
         for table in (self.positions, self.accounts, self.halts, self.stop_orders, self.quotes):
             yield from list(table.items())
         for has_id in (True, False):
@@ -300,26 +301,31 @@ class Books:
     # --- inside ---
 
     def _carried_bases(self) -> Iterator[tuple[str, Kept]]:
-        """Bases with the fills since in them; the one for all other contracts first, because it resets those."""
-        for (gateway_name, vt_symbol), kept in self.bases.items():
+        """Bases with the fills since in them; before them those for all other contracts."""
+        for (gateway_name, vt_symbol), kept in list(self.bases.items()):
             if vt_symbol == ALL_SYMBOLS:
                 yield f"{gateway_name}.{ALL_SYMBOLS}", kept
-        for gateway_name in {name for name, _ in self.bases}:
+        for gateway_name in sorted({name for name, _ in self.bases}):
             for vt_symbol in sorted(self.symbols(gateway_name)):
-                net = self.net(gateway_name, vt_symbol)
-                base = self.bases.get((gateway_name, vt_symbol)) or self.bases.get((gateway_name, ALL_SYMBOLS))
-                if net is None or base is None:
-                    continue
-                carried = msgspec.structs.replace(base.event, vt_symbol=vt_symbol, volume=float(net))
-                yield f"{gateway_name}.{vt_symbol}", base._replace(event=carried)
+                net, base = self.net(gateway_name, vt_symbol), self._base_of(gateway_name, vt_symbol)
+                if net is not None and base is not None:
+                    carried = msgspec.structs.replace(base.event, vt_symbol=vt_symbol, volume=float(net))
+                    yield f"{gateway_name}.{vt_symbol}", base._replace(event=carried)
 
-    def _rebase(self, base: PositionBase, kept: Kept) -> None:
-        self.bases[base.gateway_name, base.vt_symbol] = kept
-        for place in list(self.net_since):
-            own = place == (base.gateway_name, base.vt_symbol)
-            other = base.vt_symbol == ALL_SYMBOLS and place[0] == base.gateway_name and place not in self.bases
-            if own or other:
-                self.net_since[place] = Decimal(0)
+    def _base_of(self, gateway_name: str, vt_symbol: str) -> Kept | None:
+        return self.bases.get((gateway_name, vt_symbol)) or self.bases.get((gateway_name, ALL_SYMBOLS))
+
+    def _rebase(self, base: PositionBase, kept: Kept, *, carried: bool) -> None:
+        place = (base.gateway_name, base.vt_symbol)
+        if base.vt_symbol != ALL_SYMBOLS:
+            self.bases[place] = kept
+            self.net_since[place] = Decimal(0)
+        elif carried:
+            self.bases.setdefault(place, kept)  # each contract's own follows, with its fills
+        else:
+            self.bases[place] = kept
+            others = [p for p in self.net_since if p[0] == base.gateway_name and p not in self.bases]
+            self.net_since.update(dict.fromkeys(others, Decimal(0)))
 
     def _living_orders(self, since_ts: int, has_id: bool) -> Iterator[tuple[str, Kept]]:
         for uid in list(self.orders):
@@ -347,6 +353,11 @@ class Books:
     def _is_active(self, uid: str) -> bool:
         order = self.order(uid)
         return order is not None and order.is_active
+
+    def _keep_intent(self, client_order_id: str, intent: Intent, kept: Kept) -> None:
+        if client_order_id in self.intents:
+            return  # carried on top of what it was carried from, perhaps without the outcome that follows it
+        self.intents[client_order_id] = self._open_intents[client_order_id] = IntentRecord(intent, kept)
 
     def _settle(self, outcome: IntentOutcome, *, carried: bool) -> None:
         client_order_id = outcome.client_order_id
@@ -382,7 +393,8 @@ class Books:
         if key in self.trades:
             return
         self.trades[key] = kept
-        self._trade_contents[trade_content(trade)] = key
+        content = trade_content(trade)
+        self._trade_contents[content] = (*self._trade_contents.get(content, ()), key)
         # So that its order, where that comes later, gets the name under which its fill is known.
         self._uids.setdefault(trade.vt_orderid, uid_in(key, trade))
         place = (trade.gateway_name, trade.vt_symbol)
@@ -393,8 +405,10 @@ class Books:
 
     def _forget_trade(self, key: str, trade: Event) -> None:
         assert isinstance(trade, Trade)
-        if self._trade_contents.get(trade_content(trade)) == key:
-            del self._trade_contents[trade_content(trade)]
+        content = trade_content(trade)
+        left = tuple(other for other in self._trade_contents.pop(content, ()) if other != key)
+        if left:
+            self._trade_contents[content] = left
         self._unbind(trade.vt_orderid, uid_in(key, trade))
 
     def _unbind(self, vt_orderid: str, uid: str) -> None:

@@ -81,6 +81,8 @@ BACKLOG_LIMIT = 100_000
 """Messages waiting for the loop past which new orders are refused: orders and trades are never dropped."""
 ADOPT_INTERVAL_S = 1.0
 WATCH_INTERVAL_S = 0.5
+LATE_S = 0.5
+"""An event thread that is later than this is gone past when a person wants everything cancelled."""
 
 _log = structlog.get_logger(__name__)
 
@@ -629,10 +631,7 @@ class EngineHost:
             self._tasks.spawn(self._put_away(hang.strategy_name), f"stop {hang.strategy_name}")
 
     async def _halt_past_event_thread(self, halt: Halt) -> None:
-        # By the books, which know an order as soon as its gateway spoke of it; the view waits for the event thread.
-        active = self._stage.inspect(
-            lambda books: [k.event for k in books.orders.values() if isinstance(k.event, Order) and k.event.is_active]
-        )
+        active = self._stage.inspect(_active_orders)
         asked = await cancel_at_gateways(self.main_engine.gateways, active)
         _log.warning("orders were asked to cancel past the event thread", asked=asked, of=len(active))
         await self.halt(halt, cancel=False)
@@ -688,9 +687,11 @@ class EngineHost:
 
     async def _cancel_at_once(self) -> int:
         """Ask for every active order's end, straight at the gateways where the event thread does not answer."""
-        active = list(self._view.active_orders.values())
-        asked = await asyncio.gather(*(self._cancel_somehow(order) for order in active))
-        return sum(asked)
+        # By the books, which know an order as soon as its gateway spoke of it; the view waits for the event thread.
+        active = self._stage.inspect(_active_orders)
+        if self._watchdog.lag_s > LATE_S:
+            return await cancel_at_gateways(self.main_engine.gateways, active)
+        return sum(await asyncio.gather(*(self._cancel_somehow(order) for order in active)))
 
     async def _cancel_somehow(self, order: Order) -> bool:
         try:
@@ -698,20 +699,8 @@ class EngineHost:
         except Conflict:
             return False
         except (Overloaded, OutcomeUnknown):
-            return await self._cancel_directly(order)
+            return await cancel_at_gateways(self.main_engine.gateways, [order]) == 1
         except Exception as error:  # noqa: BLE001 - a guarded door: one that cannot be cancelled must not keep the others in
-            _log.error("an order could not be cancelled", vt_orderid=order.vt_orderid, detail=describe(error))
-            return False
-        return True
-
-    async def _cancel_directly(self, order: Order) -> bool:
-        gateway = self.main_engine.gateways.get(order.gateway_name)
-        if gateway is None:
-            return False
-        request = translate.to_vnpy_order(order).create_cancel_request()
-        try:
-            await asyncio.wait_for(in_own_thread(lambda: gateway.cancel_order(request)), CLOSE_PATIENCE_S)
-        except Exception as error:  # noqa: BLE001 - a guarded door: a gateway may raise anything
             _log.error("an order could not be cancelled", vt_orderid=order.vt_orderid, detail=describe(error))
             return False
         return True
@@ -736,6 +725,10 @@ class EngineHost:
             await work
         except Exception as error:  # noqa: BLE001 - a guarded door: the stop must reach its end
             _log.error("a step of the stop failed", step=what, detail=describe(error))
+
+
+def _active_orders(books: Books) -> list[Order]:
+    return [k.event for k in books.orders.values() if isinstance(k.event, Order) and k.event.is_active]
 
 
 def _everything(books: Books) -> dict[str, list[Event]]:

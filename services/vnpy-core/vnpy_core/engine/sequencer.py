@@ -63,7 +63,7 @@ class Staged:
 class Item:
     """One event on its way through the stage; `kind` is empty for what only queues behind others."""
 
-    __slots__ = ("data", "event", "forward", "gateway", "is_twin", "key", "kind", "must_last", "ticket")
+    __slots__ = ("data", "event", "forward", "gateway", "is_twin", "key", "kind", "must_last", "shown", "ticket")
 
     def __init__(
         self, event: Event | None, gateway: str = "", kind: str = "", key: str = "", data: DomainEvent | None = None
@@ -78,6 +78,8 @@ class Item:
         self.is_twin = False
         self.must_last = False
         """Whether it is shown to nobody unless it is durable."""
+        self.shown: Shown | None = None
+        """The showing that was under way when it was put: what was put before says nothing of the venue now."""
 
 
 class Entry:
@@ -273,14 +275,17 @@ class Sequencer:
             record = self.books.intents.get(uid)
             intent = record.intent if record else None
             return not isinstance(intent, OrderIntent) or content_of(intent) == content_of(order)
-        days = {trading_day(one.datetime) for one in (known, order) if one.datetime is not None}
-        return content_of(known) == content_of(order) and len(days) < 2
+        return content_of(known) == content_of(order) and _are_of_one_day(known.datetime, order.datetime)
 
     def _trade_fits(self, uid: str, trade: Trade) -> bool:
-        known = self.books.order(uid)
+        known, namesake = self.books.order(uid), self.books.trade(trade_key(uid, trade))
         if known is None or uid in self._seen:
             return True
-        return (known.vt_symbol, known.direction) == (trade.vt_symbol, trade.direction)
+        if (known.vt_symbol, known.direction) != (trade.vt_symbol, trade.direction):
+            return False
+        if namesake is not None:
+            return _is_same_fill(namesake, trade)
+        return known.is_active or _are_of_one_day(known.datetime, trade.datetime)
 
     def _new_uid(self, event: Order | Trade) -> str:
         """A name for an order that nobody sent through us; some venues give an id twice on a day."""
@@ -333,7 +338,7 @@ class Sequencer:
         known = self.books.order(uid)
         order = numbered(self._named(uid, order), seq)
         verdict = order_verdict(known, order)
-        self._note_shown(uid, known, order)
+        self._note_shown(item, uid, known, order)
         if verdict is Verdict.REPEAT:
             item.forward = self._mark_seen(uid) and item.forward
             return [*entries, *self._nothing_new(item)]
@@ -365,7 +370,7 @@ class Sequencer:
         trade = numbered(self._attributed(uid, trade), seq)
         key, is_certain = self._name_trade(uid, trade)
         known = self.books.trade(key)
-        shown = self.shown.get(trade.gateway_name)
+        shown = self._showing(item)
         if shown is not None:
             shown.trades[key] = trade
             shown.last_news = self._clock.monotonic()
@@ -381,18 +386,18 @@ class Sequencer:
     def _name_trade(self, uid: str, trade: Trade) -> tuple[str, bool]:
         """A fill's key, which is a known one where it was sent again; and whether that is certain."""
         key = trade_key(uid, trade)
-        other = self.books.alike_trade(trade)
-        if other is None or other == key or self.books.trade(key) is not None:
+        namesake, alike = self.books.trade(key), dict(self.books.alike_trades(trade))
+        if key in alike or (namesake is not None and _is_same_fill(namesake, trade)):
             return key, True
-        known = self.books.trade(other)
-        assert known is not None
-        is_unique, is_of_this_run = self._ids_unique(trade.gateway_name), other in self._seen
-        if known.vt_orderid == trade.vt_orderid:
-            # Its order got another name meanwhile. Without a time it may also be another day's.
-            return other, is_unique or is_of_this_run or trade.datetime is not None
-        if is_unique or is_of_this_run:
-            return key, True  # two orders were filled alike
-        return other, trade.datetime is not None  # sent again, under a new id of its order
+        is_unique = self._ids_unique(trade.gateway_name)
+        for other, known in alike.items():
+            if known.vt_orderid == trade.vt_orderid:
+                # Its order got another name meanwhile. Without a time it may also be another day's.
+                return other, is_unique or other in self._seen or trade.datetime is not None
+        for other in alike:
+            if not is_unique and other not in self._seen:  # sent again, under a new id of its order
+                return other, trade.datetime is not None
+        return key, True  # its own: two orders may be filled alike
 
     def _take_known_trade(self, item: Item, key: str, known: Trade, trade: Trade, is_certain: bool) -> list[Entry]:
         if is_certain and _is_same_fill(known, trade):
@@ -431,8 +436,11 @@ class Sequencer:
         )
         return msgspec.structs.replace(trade, strategy_name=name or trade.strategy_name)
 
-    def _note_shown(self, uid: str, known: Order | None, order: Order) -> None:
-        shown = self.shown.get(order.gateway_name)
+    def _showing(self, item: Item) -> Shown | None:
+        return item.shown if item.shown is self.shown.get(item.gateway) else None
+
+    def _note_shown(self, item: Item, uid: str, known: Order | None, order: Order) -> None:
+        shown = self._showing(item)
         if shown is None:
             return
         if known is None and self.books.intent_of_order(uid) is None:
@@ -500,13 +508,17 @@ def _publish(item: Item, data: DomainEvent | None) -> None:
 
 def _is_same_fill(known: Trade, trade: Trade) -> bool:
     """Whether these are one fill, told again perhaps with a coarser time."""
-    moment = known.datetime
-    if trade.datetime is not None and moment is not None and trading_day(trade.datetime) != trading_day(moment):
+    if not _are_of_one_day(known.datetime, trade.datetime):
         return False
     same: dict[str, Any] = {
         name: getattr(known, name) for name in ("seq", "strategy_name", "vt_orderid", "orderid", "datetime")
     }
     return msgspec.structs.replace(trade, **same) == known
+
+
+def _are_of_one_day(one: datetime | None, other: datetime | None) -> bool:
+    """As far as is known."""
+    return one is None or other is None or trading_day(one) == trading_day(other)
 
 
 def _contradiction(key: str, reason: str, known: Trade, arrived: Trade, at: datetime) -> Quarantine:

@@ -250,6 +250,7 @@ class Stage:
         for item in items:
             if item.gateway:
                 self._gateways[item.gateway] = self._gateways.get(item.gateway, 0) + 1
+                item.shown = self.sequencer.shown.get(item.gateway)
             self._items.append(item)
         if not self._holding and self._has_items():
             self._holds += 1
