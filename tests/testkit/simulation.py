@@ -1,7 +1,7 @@
 """A whole trading life in one thread, from one seed: venue, gateway, journal, clock and their failures are simulated.
 
-The venue's ledger is the truth. Everything between it and the journal is the service's own code: gate, stage, sequencer,
-books and recovery. A crash drops all of these, and the next life begins from what the journal has.
+The venue's ledger is the truth. All between it and the journal is the service's own code: gate, stage, sequencer, books
+and recovery. A crash drops these, and the next life begins from what the journal has.
 """
 
 from __future__ import annotations
@@ -347,8 +347,8 @@ class Simulation:
     # --- what may happen ---
 
     ACTIONS = {
-        "send": 14, "fill": 12, "cancel": 4, "foreign": 1, "deliver": 20, "step": 14, "tick": 3, "wait": 6, "connect": 6,
-        "disconnect": 2, "reconcile": 2, "crash": 3, "fail": 2, "heal": 4, "stall": 2, "hang": 1, "drain": 2, "day": 1,
+        "send": 14, "fill": 12, "cancel": 4, "foreign": 1, "deliver": 20, "step": 14, "tick": 3, "wait": 6,
+        "connect": 6, "disconnect": 2, "reconcile": 2, "crash": 3, "fail": 2, "heal": 4, "stall": 2, "hang": 1, "drain": 2, "day": 1,
     }  # fmt: skip
 
     def run(self) -> None:
@@ -512,7 +512,7 @@ class Simulation:
 
     def do_day(self) -> None:
         """The next trading day, after a close at which all was heard; ids may begin anew."""
-        if not self.life.gateway.connected or not self.life.recovery.reason(NAME) == "":
+        if not self.life.gateway.connected or self.life.recovery.reason(NAME):
             return
         self.do_heal()
         self._hear_all()
@@ -594,7 +594,7 @@ class Simulation:
         groups: dict[object, Counter[str]] = defaultdict(Counter)
         reopened = Books()
         load_books(MemoryJournal(self.disk), reopened)
-        outcomes = {key: o for key, o in self._of_kind(records.INTENT_OUTCOME)}
+        outcomes = dict(self._of_kind(records.INTENT_OUTCOME))
         for key, intent in self._of_kind(records.ORDER_INTENT):
             outcome = outcomes.get(key)
             state = outcome.state if outcome is not None else IntentState.UNKNOWN
@@ -613,9 +613,9 @@ class Simulation:
     def _voids(self, content: object) -> int:
         """Orders that have an id but never reached the venue."""
         truth = {order.place for order in self.venue.orders}
-        last = {uid: order for uid, order in self._of_kind(topics.ORDER_UPDATED)}
+        last = dict(self._of_kind(topics.ORDER_UPDATED))
         bound = [o for _, o in self._of_kind(records.INTENT_OUTCOME) if o.state is IntentState.BOUND]
-        ids = {(o.client_order_id) for o in bound}
+        ids = {o.client_order_id for o in bound}
         intents = dict(self._of_kind(records.ORDER_INTENT))
         count = 0
         for ref in ids:
@@ -642,7 +642,7 @@ class Simulation:
                 assert self._may_be_nobodys(venue_order), f"{place} has lost its name"
 
     def _last_orders(self) -> list[Order]:
-        return list({uid: order for uid, order in self._of_kind(topics.ORDER_UPDATED)}.values())
+        return list(dict(self._of_kind(topics.ORDER_UPDATED)).values())
 
     def _may_be_nobodys(self, order: VenueOrder) -> bool:
         """Where alike intents of several strategies were in doubt, or a hold ran out, nobody guesses."""

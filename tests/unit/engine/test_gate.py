@@ -246,6 +246,21 @@ def test_a_system_exit_inside_a_gateway_leaves_the_intent_open(world):
     assert not world.stage.sequencer.is_calling("P")
 
 
+def test_a_sender_that_is_ended_while_it_waits_for_the_journal_has_sent_nothing(world, monkeypatch):
+    journal = world.gate.journal
+
+    def interrupted(intent):
+        ticket = journal(intent)
+        monkeypatch.setattr(ticket, "result", lambda timeout: fails_with(KeyboardInterrupt())(timeout))
+        return ticket
+
+    monkeypatch.setattr(world.gate, "journal", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        world.gateway.send_order(request())
+    assert world.gateway.sent == []
+    assert outcomes(world) == [("g1", IntentState.DENIED)]
+
+
 # --- what refuses ---
 
 

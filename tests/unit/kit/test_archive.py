@@ -51,7 +51,7 @@ def test_what_was_backed_up_comes_back_with_its_modes(data, archive, tmp_path):
     secret = tmp_path / "other" / ".vntrader" / "connect_ctp.json"
     assert secret.read_text() == '{"密码": "x"}'
     assert stat.S_IMODE(secret.stat().st_mode) == 0o600
-    assert sorted(p.name for p in (tmp_path / "other").iterdir()) == [".vntrader", "empty", "service.lock"]
+    assert sorted(p.name for p in (tmp_path / "other").iterdir()) == [".vntrader", "RESTORED", "empty", "service.lock"]
 
 
 def test_a_database_that_is_being_written_is_taken_with_its_wal(data, archive, tmp_path):

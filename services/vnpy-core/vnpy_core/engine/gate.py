@@ -225,6 +225,9 @@ class IntentGate:
                 error = JournalFailed(f"the journal did not commit within {STALL_S * 1000:.0f} ms")
             self.give_up(intent, error)
             raise error from None
+        except BaseException:  # a callback that hangs is ended so
+            self.give_up(intent, JournalFailed("its sender was ended before anything was sent"))
+            raise
 
     def _call(self, intent: Intent, send: Callable[[], str]) -> str:
         call = self._stage.begin_call(intent)

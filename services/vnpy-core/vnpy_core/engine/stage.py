@@ -123,9 +123,10 @@ class Stage:
         self._flow = flow
         self._on_commit = on_commit
         self._drained = drained
-        lock = threading.Lock()
-        self._work = threading.Condition(lock)
-        self._settled = threading.Condition(lock)
+        # Taken itself, not through its conditions: what runs in Python while it is half taken could be interrupted.
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._settled = threading.Condition(self._lock)
         self._first: deque[Item] = deque()
         """Outcomes that name orders: taken before the events about these."""
         self._items: deque[Item] = deque()
@@ -188,7 +189,7 @@ class Stage:
         elif kind == EVENT_CONTRACT and gateway in self.sequencer.shown:
             self._note_news(gateway)
         if gateway and gateway in self._gateways and kind != EVENT_LOG:
-            with self._work:
+            with self._lock:
                 if gateway in self._gateways:
                     self._append_locked([Item(event, gateway)])
                     return
@@ -226,7 +227,7 @@ class Stage:
             self._note_untranslatable(event.type)
             self._forward(event)
             return
-        with self._work:
+        with self._lock:
             if isinstance(item.data, Order):
                 self._first.extend(self.sequencer.bind_own(item.data))
             self._append_locked([item])
@@ -240,7 +241,7 @@ class Stage:
         return Item(event, order.gateway_name, topics.ORDER_UPDATED, order.vt_orderid, order)
 
     def _append(self, items: Iterable[Item]) -> None:
-        with self._work:
+        with self._lock:
             self._append_locked(items)
 
     def _append_locked(self, items: Iterable[Item]) -> None:
@@ -271,7 +272,7 @@ class Stage:
 
     def _let_flow(self) -> None:
         """A fast replay goes on when nothing that its last tick caused waits here any more. Not under the lock."""
-        with self._work:
+        with self._lock:
             if self._has_items() or not self._holding:
                 return
             released, self._holding = self._holding, 0
@@ -289,13 +290,13 @@ class Stage:
         known = _substance(waiting) if waiting is not None else before[1] if before is not None else None
         if known == _substance(data):
             return
-        with self._work:
+        with self._lock:
             self._latest[place] = data
         if data.gateway_name in self.sequencer.shown:
             self._note_news(data.gateway_name)
 
     def _note_news(self, gateway_name: str) -> None:
-        with self._work:
+        with self._lock:
             shown = self.sequencer.shown.get(gateway_name)
             if shown is not None:
                 shown.last_news = self._clock.monotonic()
@@ -303,7 +304,7 @@ class Stage:
     def settle(self, timeout: float) -> bool:
         """Wait until all that was put is forwarded; False when `timeout` s ran out. Not the journal thread."""
         deadline = self._clock.monotonic() + timeout
-        with self._work:
+        with self._lock:
             while self._has_items() or not self._group.forwarded:
                 left = deadline - self._clock.monotonic()
                 if left <= 0:
@@ -313,14 +314,14 @@ class Stage:
 
     def inspect(self, look: Callable[[Books], T]) -> T:
         """`look(books)` while nothing changes them; must not wait for anything."""
-        with self._work:
+        with self._lock:
             return look(self.books)
 
     # --- intents ---
 
     def begin_call(self, intent: Intent) -> Call:
         """A gateway is called now, in this thread."""
-        with self._work:
+        with self._lock:
             return self.sequencer.begin_call(intent)
 
     def end_call(self, call: Call, venue_id: str, *, unknown: bool = False) -> None:
@@ -328,18 +329,18 @@ class Stage:
 
         `call.venue_id` tells afterwards which order it was, also where an event of the call named it.
         """
-        with self._work:
+        with self._lock:
             self._first.extend(self.sequencer.end_call(call, venue_id, unknown=unknown))
             self._append_locked([])
 
     def close_intent(self, intent: Intent, state: IntentState, *, reason: str = "") -> None:
         """Nothing was sent, for `reason`."""
-        with self._work:
+        with self._lock:
             self._append_locked([self.sequencer.close(intent, state, reason=reason)])
 
     def settle_intent(self, outcome: IntentOutcome) -> Future[int]:
         """Somebody or some evidence says what became of an intent."""
-        with self._work:
+        with self._lock:
             item = self.sequencer.settle_intent(outcome)
             item.ticket = ticket = _ticket()
             self._append_locked([item])
@@ -349,7 +350,7 @@ class Stage:
 
     def begin_showing(self, gateway_name: str) -> Shown:
         """Collect what this gateway sends from now on; where intents are open, unknown orders wait."""
-        with self._work:
+        with self._lock:
             shown = self.sequencer.shown[gateway_name] = Shown(self._clock.now(), self._clock.monotonic())
             return shown
 
@@ -359,7 +360,7 @@ class Stage:
 
     def end_showing(self, gateway_name: str, match: Matcher) -> list[IntentOutcome]:
         """All is shown: `match` says which unknown orders belong to which open intents; what waited goes on."""
-        with self._work:
+        with self._lock:
             unknown = {order.vt_orderid: order for order in self._unknown_orders(gateway_name)}
             shown = self.sequencer.shown.get(gateway_name)
             ownerless = shown.orders.items() if shown is not None else ()
@@ -378,7 +379,7 @@ class Stage:
 
     def close_showing(self, gateway_name: str, shown: Shown | None = None) -> bool:
         """Collect no more; False where not `shown` (None: whatever it is) but another showing is under way."""
-        with self._work:
+        with self._lock:
             current = self.sequencer.shown.get(gateway_name)
             if current is None or (shown is not None and current is not shown):
                 return False
@@ -409,7 +410,7 @@ class Stage:
 
     def note_slow(self) -> None:
         """A commit took too long for somebody who waited: refuse until one succeeds."""
-        with self._work:
+        with self._lock:
             if self._failure is None:
                 self._failure = JournalFailed(f"the journal did not commit within {STALL_S * 1000:.0f} ms")
                 _log.error("the journal is slow; no new order is taken")
@@ -428,14 +429,14 @@ class Stage:
 
         Where `put` is called afterwards all the same, events are forwarded unjournaled.
         """
-        with self._work:
+        with self._lock:
             self._stopping = True
             self._work.notify()
         deadline = self._clock.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(0.0, deadline - self._clock.monotonic()))
         is_over = not any(thread.is_alive() for thread in self._threads)
-        with self._work:
+        with self._lock:
             self._ended = True
             left = [*self._first, *(item for parked in self._parked.values() for item in parked), *self._items]
             self._first, self._items, self._parked = deque(), deque(), {}
@@ -445,7 +446,7 @@ class Stage:
     def step(self) -> bool:
         """Commit one group and forward it; True where all that was given out is durable."""
         now = self._clock.monotonic()
-        with self._work:
+        with self._lock:
             group = self._group = self._take_group()
             is_behind = bool(self._unwritten)
             self._unwritten += group.rows
@@ -455,7 +456,7 @@ class Stage:
             rows = self._due_rows(is_behind, now)
             self._writing_since = now if rows else None
         error = self._write(rows) if rows else None
-        with self._work:
+        with self._lock:
             self._writing_since = None
             if error is not None:
                 self._fail(group, error)
@@ -471,7 +472,7 @@ class Stage:
 
     def _run(self) -> None:
         while True:
-            with self._work:
+            with self._lock:
                 if self._stopping and not self._is_busy():
                     return
                 is_carrying = self._carry is not None and self._failure is None
@@ -610,11 +611,11 @@ class Stage:
                 item.ticket.set_result(self._seq)
 
     def _leave(self, gateway: str) -> None:
-        left = self._gateways[gateway] - 1
-        if left:
+        left = self._gateways.get(gateway, 0) - 1
+        if left > 0:
             self._gateways[gateway] = left
         else:
-            del self._gateways[gateway]
+            self._gateways.pop(gateway, None)
 
     def _after_write(self, error: CoreError | None) -> None:
         if error is not None and not self._marked:
@@ -644,7 +645,7 @@ class Stage:
 
     def look_for_stall(self) -> None:
         """Forward what a commit that hangs keeps back, and what comes after it."""
-        with self._work:
+        with self._lock:
             since = self._writing_since
             if since is None or self._clock.monotonic() - since < STALL_S:
                 return
@@ -675,7 +676,7 @@ class Stage:
         except Exception as error:  # noqa: BLE001 - a guarded door: without this thread no fill would be seen again
             _log.error("the journal could not be kept in bounds", detail=describe(error))
             is_well = False
-        with self._work:
+        with self._lock:
             self._writing_since = None
             if is_well and self._failure is not None and not self._unwritten:
                 self._recovered()
@@ -704,7 +705,7 @@ class Stage:
             _log.info("the journal was cut", removed_through=removed)
 
     def _begin_carry(self) -> None:
-        with self._work:
+        with self._lock:
             if self._unwritten:
                 return  # what is carried begins behind a whole commit
             since_ts = _micros(self._clock.now()) - CARRY_RECENT // _MICROSECOND

@@ -31,6 +31,7 @@ LEFT_OUT = (
     "*-journal",
     "*.reserve",
     "*.mark",
+    RESTORED,
     "__pycache__",
     ".restoring-*",
     "before-restore-*",
