@@ -30,13 +30,10 @@ class Disk:
         self.epoch = f"e{next(self.epochs)}"
 
 
-class MemoryJournal:
-    """Implements `ports.journal.Journal` on a `Disk`; a start on a marked one begins a new epoch."""
+class Faults:
+    """What can go wrong with an append; `before` and `after` surround the writing itself."""
 
-    def __init__(self, disk: Disk | None = None, *, run_id: str = "run") -> None:
-        self.disk = disk or Disk()
-        self._run_id = run_id
-        self.refusal = ""
+    def __init__(self) -> None:
         self.failures: list[CoreError] = []
         """Each append raises the next one of these, writing nothing."""
         self.is_full = False
@@ -49,6 +46,37 @@ class MemoryJournal:
         self.crash_before = self.crash_after = False
         self.during: Callable[[], None] | None = None
         """Called once, in the middle of the next append."""
+
+    def before(self) -> None:
+        if not self.go.is_set():
+            self.hanging.set()
+            assert self.go.wait(30), "a test left the journal hanging"
+            self.hanging.clear()
+        if self.during is not None:
+            during, self.during = self.during, None
+            during()
+        if self.failures:
+            raise self.failures.pop(0)
+        if self.is_full:
+            raise StorageFull("the disk is full")
+        if self.is_broken:
+            raise JournalFailed("the disk is broken")
+        if self.crash_before:
+            raise Crash
+
+    def after(self) -> None:
+        if self.crash_after:
+            raise Crash
+
+
+class MemoryJournal(Faults):
+    """Implements `ports.journal.Journal` on a `Disk`; a start on a marked one begins a new epoch."""
+
+    def __init__(self, disk: Disk | None = None, *, run_id: str = "run") -> None:
+        super().__init__()
+        self.disk = disk or Disk()
+        self._run_id = run_id
+        self.refusal = ""
         self.retain_rows: int | None = None
         """How many of the newest rows stay where the store has all; None: all."""
         self.cuts: list[tuple[int, int]] = []
@@ -70,30 +98,15 @@ class MemoryJournal:
         return self.disk.rows
 
     def append(self, rows: Sequence[Row]) -> None:
-        if not self.go.is_set():
-            self.hanging.set()
-            assert self.go.wait(30), "a test left the journal hanging"
-            self.hanging.clear()
-        if self.during is not None:
-            during, self.during = self.during, None
-            during()
-        if self.failures:
-            raise self.failures.pop(0)
-        if self.is_full:
-            raise StorageFull("the disk is full")
-        if self.is_broken:
-            raise JournalFailed("the disk is broken")
         for seq, row in enumerate(rows, self._last() + 1):
             if row.seq != seq:
                 raise ValueError(f"row {row.seq} came where {seq} was due")
-        if self.crash_before:
-            raise Crash
+        self.before()
         self.disk.rows.extend(rows)
         self.disk.history.extend(rows)
         if rows:
             self.disk.commits.append(rows[-1].seq)
-        if self.crash_after:
-            raise Crash
+        self.after()
 
     def read(self, after: int, limit: int) -> list[Row]:
         first = max(0, after - self.disk.anchor)

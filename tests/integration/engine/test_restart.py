@@ -199,3 +199,16 @@ async def test_a_position_that_was_closed_while_we_were_away_is_zero_afterwards(
         ]  # nobody saw the fill
         assert [p.volume for p in host.view.positions.values()] == [0]
         await until(lambda: [k.event.volume for k in host._stage.books.positions.values()] == [0])
+
+
+async def test_what_a_strategy_counted_is_saved_in_one_write_with_its_pos(run_host, vnpy_home, monkeypatch):
+    from vnpy_ctastrategy import engine as cta_engine
+
+    written = []
+    save = cta_engine.save_json
+    monkeypatch.setattr(cta_engine, "save_json", lambda name, data: (written.append(dict(data)), save(name, data)))
+    async with run_host(gateways={"P": gateway("HoldingGateway")}, strategies=KEEPER) as host:
+        await keeper_has_traded(host)
+        counted = [data["keeper"] for data in written if data.get("keeper", {}).get("pos") == 1]
+        assert counted
+        assert all(saved[MARK] > 0 for saved in counted)

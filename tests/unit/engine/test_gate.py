@@ -251,7 +251,7 @@ def test_a_sender_that_is_ended_while_it_waits_for_the_journal_has_sent_nothing(
 
     def interrupted(intent):
         ticket = journal(intent)
-        monkeypatch.setattr(ticket, "result", lambda timeout: fails_with(KeyboardInterrupt())(timeout))
+        monkeypatch.setattr(ticket, "result", fails_with(KeyboardInterrupt()))
         return ticket
 
     monkeypatch.setattr(world.gate, "journal", interrupted)

@@ -187,7 +187,8 @@ class Books:
         self.bases: dict[tuple[str, str], Kept] = {}
         self.net_since: dict[tuple[str, str], Decimal] = {}
         """Σ fills since the base, by gateway and vt_symbol."""
-        self.highest_stop = 0
+        self.last_stop: Kept | None = None
+        """The stop order with the highest number, ended or not: its id must not come again."""
         self._uids: dict[str, str] = {}
         self._claimed: dict[str, str] = {}
         """uid of an order that was foreign until an admin said whose it is -> client_order_id."""
@@ -219,7 +220,8 @@ class Books:
                 self.accounts[key] = kept
             case StopOrderUpdate():
                 self._keep_while(self.stop_orders, key, kept, event.status == "WAITING")
-                self.highest_stop = max(self.highest_stop, _number_of(event.stop_orderid))
+                if _number_of(event.stop_orderid) >= self.highest_stop:
+                    self.last_stop = kept
             case Halt():
                 self._keep_while(self.halts, key, kept, event.active)
             case PositionBase():
@@ -232,6 +234,12 @@ class Books:
         self._uids[vt_orderid] = uid
 
     # --- asking ---
+
+    @property
+    def highest_stop(self) -> int:
+        """The highest number that a local stop order has had; CtaEngine counts them up."""
+        stop = self.last_stop.event if self.last_stop else None
+        return _number_of(stop.stop_orderid) if isinstance(stop, StopOrderUpdate) else 0
 
     def uid(self, vt_orderid: str) -> str | None:
         """The order's name in the journal."""
@@ -290,6 +298,8 @@ class Books:
         yield from self._carried_bases()
         for table in (self.positions, self.accounts, self.halts, self.stop_orders, self.quotes):
             yield from list(table.items())
+        if (last := self.last_stop) is not None and isinstance(last.event, StopOrderUpdate):
+            yield last.event.stop_orderid, last
         for has_id in (True, False):
             yield from self._living_orders(since_ts, has_id)
         for has_id in (True, False):

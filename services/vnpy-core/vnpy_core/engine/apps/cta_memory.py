@@ -110,10 +110,11 @@ class CtaMemory:
             data[name][MARK] = mark
             _save(self._engine)
             return
-        type(self._engine).sync_strategy_data(self._engine, strategy)
-        if mark is not None:
-            data[name][MARK] = mark
-            _save(self._engine)
+        # As CtaEngine does, with the mark in the same write: a file with `pos` and without it would lose fills.
+        saved = strategy.get_variables()
+        del saved["inited"], saved["trading"]
+        data[name] = saved | ({} if mark is None else {MARK: mark})
+        _save(self._engine)
 
     def _count_missed(self, trades: Iterable[Trade]) -> None:
         """Add the fills that were journaled but, because the process ended, not counted."""
