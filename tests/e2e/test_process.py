@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from e2e.conftest import DEMO, REPOSITORY, free_port
+from testkit import invariants
 
 ORDER = {"vt_symbol": "ru2701.SHFE", "direction": "LONG", "offset": "OPEN", "type": "LIMIT", "volume": 1}
 
@@ -87,6 +88,10 @@ def test_sigterm_under_load_cancels_publishes_and_drops_nothing(make_service):
         statuses = dict(ledger.execute("select orderid, status from orders").fetchall())
     assert {vt_orderid: statuses[vt_orderid.split(".")[1]] for vt_orderid in seen} == seen
     assert "left in the queue" not in service.log.read_text()
+    data = service.folder / "vnpy_data"
+    store_url = f"sqlite+aiosqlite:///{data}/store.sqlite"
+    found = invariants.check(path, data / "journal.sqlite", store_url, within=0)
+    assert len(found.ledger_orders) >= 20
 
 
 def until_closed(socket, code: int) -> Iterator[dict[str, object]]:

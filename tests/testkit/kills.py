@@ -362,7 +362,7 @@ def ask(
 
 def _write_home(folder: Path, config: str) -> None:
     """Configuration, the strategy, and risk rules that leave the load alone."""
-    (folder / "vnpy_config").mkdir(parents=True)
+    (folder / "vnpy_config").mkdir(parents=True, exist_ok=True)
     (folder / "vnpy_config" / "service.toml").write_text(config)
     (folder / "strategies").mkdir()
     (folder / "strategies" / "kill_strategy.py").write_text(STRATEGY)
@@ -374,7 +374,7 @@ def _write_home(folder: Path, config: str) -> None:
         "重复报单检查": {"duplicate_order_limit": 10**9},
         "委托规模检查": {"order_volume_limit": 10**9, "order_value_limit": 10**15},
     }
-    (folder / "vnpy_data" / ".vntrader").mkdir(parents=True)
+    (folder / "vnpy_data" / ".vntrader").mkdir(parents=True, exist_ok=True)
     (folder / "vnpy_data" / ".vntrader" / "risk_manager_setting.json").write_text(json.dumps(rules))
 
 
@@ -684,9 +684,9 @@ class KillRun:
             holder.close()
         self.venue.__exit__()
 
-    def start(self) -> None:
+    def start(self, *, constants: Constants | None = None) -> None:
         """Fork, get ready, and let the load loose."""
-        self.service.fork()
+        self.service.fork(constants=constants)
         self.service.wait_ready()
         self.ready.append(self.service.ready_s)
         self.service.get("/api/v1/trading/orders?limit=1")

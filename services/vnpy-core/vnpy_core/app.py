@@ -27,7 +27,7 @@ from vnpy_core.adapters.journal.sqlite import SqliteJournal
 from vnpy_core.adapters.store.sink import TOPICS as SINK_TOPICS
 from vnpy_core.adapters.store.sink import StoreSink
 from vnpy_core.adapters.store.sql import SqlStore
-from vnpy_core.adapters.store.url import store_url
+from vnpy_core.adapters.store.url import is_sqlite, store_url
 from vnpy_core.bus.bus import Bus
 from vnpy_core.bus.message import Message
 from vnpy_core.bus.read_view import ReadView
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 
 Announce = Callable[[str], None]
 
+JOURNAL = "journal.sqlite"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 DRAIN_S = 3
 """How long the store may take at the end for what it lacks, seconds; the next start brings the rest."""
@@ -123,15 +124,44 @@ def build_auth(settings: Settings, clock: Clock, store: SqliteCredentials) -> Au
     return auth
 
 
-def open_journal(settings: Settings) -> SqliteJournal:
-    """The journal of a data folder, for this run of the process. Raises ConfigurationError, StorageFull."""
+async def stored_seq(settings: Settings) -> int:
+    """Where the store's numbers end if there is a store but no journal any more, else 0.
+
+    A new journal goes on above them, or past and present would be told apart by numbers that came twice.
+    Raises ConfigurationError.
+    """
+    url = store_url(settings.store, settings.paths.data)
+    if _exists(settings.paths.data / JOURNAL) or (is_sqlite(url) and not _exists(Path(url.database or ""))):
+        return 0
+    store = SqlStore(url, settings.store, SystemClock())
+    try:
+        await store.open()
+        mark = await store.watermark()
+    except StoreUnavailable:
+        return 0
+    finally:
+        await store.close()
+    return mark.seq if mark else 0
+
+
+def _exists(path: Path) -> bool:
+    return path.exists()
+
+
+def open_journal(settings: Settings, *, begin_after: int) -> SqliteJournal:
+    """The journal of a data folder, for this run of the process; a new one begins after `begin_after`.
+
+    Raises ConfigurationError, StorageFull, JournalFailed.
+    """
     journal = SqliteJournal(
-        settings.paths.data / "journal.sqlite",
+        settings.paths.data / JOURNAL,
         settings=settings.journal,
         boot_id=BOOT_ID.read_text().strip() if BOOT_ID.exists() else "",
         run_id=secrets.token_hex(8),
         new_epoch=lambda: secrets.token_hex(4),
     )
+    if begin_after and not journal.state().last_seq:
+        journal.begin_after(begin_after)
     if journal.epoch_reason:
         _log.info("the journal begins a new epoch", epoch=journal.epoch, reason=journal.epoch_reason)
     return journal
@@ -144,11 +174,12 @@ class Service:
         self,
         settings: Settings,
         *,
+        begin_after: int = 0,
         main_engine: MainEngine | None = None,
         exit_process: Callable[[int], None] | None = None,
         last_resort: LastResort | None = None,
     ) -> None:
-        """`main_engine`: serve this running engine (plugin) instead of one of our own.
+        """`main_engine`: serve this running engine (plugin) instead of one of our own. `begin_after`: `stored_seq`.
 
         `exit_process` and `last_resort`: in a process of our own, what ends it when trading hangs for good.
         """
@@ -161,7 +192,7 @@ class Service:
         flow = CreditFlow()
         # Before the host, which wraps a running engine: what fails here must leave that one untouched.
         self._credentials = SqliteCredentials(settings.paths.data / "secrets" / "credentials.sqlite")
-        self._journal = open_journal(settings)
+        self._journal = open_journal(settings, begin_after=begin_after)
         self._store = SqlStore(store_url(settings.store, settings.paths.data), settings.store, self._clock)
         self._sink = StoreSink(self._store, self._journal, self._clock, batch=settings.store.batch)
         loop = asyncio.get_running_loop()
@@ -283,7 +314,8 @@ async def _run_until_signal(settings: Settings, listener: socket.socket, on_read
 
     last_resort = LastResort(settings.paths.data, LAST_RESORT_LIMITS * settings.engine.watchdog_s)
     # Without cleaning up: what would have to clean up hangs.
-    service = Service(settings, exit_process=os._exit, last_resort=last_resort)
+    after = await stored_seq(settings)
+    service = Service(settings, begin_after=after, exit_process=os._exit, last_resort=last_resort)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, service.request_stop)

@@ -268,9 +268,12 @@ def histories(draw):
         if draw(st.booleans()):  # its id comes again
             again = order(0, number, client_order_id=None, price=1.0, datetime=at(86400))
             events.append((f"PAPER.{number}@2026-11-21", again))
-    halt = Halt(scope=HaltScope.ALL, active=draw(st.booleans()), at=at(0))
-    events += [("all", halt), ("STOP.3", stop(3)), ("STOP.4", stop(4, draw(st.sampled_from(["WAITING", "CANCELLED"]))))]
-    return [*events, ("PAPER.q", quote(draw(st.sampled_from([Status.NOTTRADED, Status.CANCELLED]))))]
+    for number in range(draw(st.integers(0, 3))):
+        for key in ("all", "all:P", "all:Q"):
+            events.append((key, Halt(scope=HaltScope.ALL, active=number % 2 == 0, at=at(0))))
+        events.append(("STOP.3", stop(3, "CANCELLED" if number else "WAITING")))
+        events.append(("PAPER.q", quote(Status.CANCELLED if number else Status.NOTTRADED)))
+    return events
 
 
 @given(histories())
@@ -309,6 +312,15 @@ def test_books_may_change_while_they_are_carried_forward(history, data):
                 fresh.apply(key, kept.event, seq, kept.ts, carried=True)
             break
     assert contents(fresh) == contents(books)
+
+
+def test_a_halt_that_is_lifted_while_the_books_are_carried_is_not_carried_any_more():
+    halt = Halt(scope=HaltScope.ALL, active=True, at=at(0))
+    books = fed(("all", halt), ("all:P", halt))
+    living = books.living(RECENT)
+    assert next(living)[0] == "all"
+    books.apply("all:P", msgspec.structs.replace(halt, active=False), 9, 9)
+    assert list(living) == []
 
 
 def test_what_is_over_and_old_is_not_carried():

@@ -381,6 +381,14 @@ async def test_an_order_that_was_taken_for_foreign_meanwhile_leaves_the_intent_u
     assert (DifferenceKind.INTENT_UNKNOWN, "c1", False) in found(report)
 
 
+async def test_so_does_one_that_is_shown_behind_an_order_that_waits(life):
+    life.lost_answer()
+    after = life.again()
+    after.put_and_step(*order_events("9"))
+    report = await after.reconcile(*order_events("8", direction=Direction.SHORT), *order_events("9"), *FLAT)
+    assert (DifferenceKind.INTENT_UNKNOWN, "c1", False) in found(report)
+
+
 async def test_an_intent_whose_send_raised_in_this_run_is_settled_the_same_way(life):
     await life.reconcile(*FLAT)
     intent = order_intent()

@@ -360,6 +360,13 @@ def test_two_orders_that_were_filled_alike_in_one_run_are_two_fills(world):
     assert len(after.rows(topics.TRADE_EXECUTED)) == 2
 
 
+def test_a_fill_of_a_known_order_is_its_own_however_alike_anothers_is(world):
+    world.put_and_step(order_event("1"), order_event("2"), trade_event("1"))
+    after = world.restarted()
+    after.put_and_step(order_event("2"), trade_event("2"))
+    assert after.keys(topics.TRADE_EXECUTED) == ["P:P.1@2026-11-20/t1", "P:P.2@2026-11-20/t1"]
+
+
 def test_a_fill_of_which_nothing_tells_whether_it_is_known_is_put_aside(world):
     timeless = {"datetime": None}
     world.put_and_step(order_event("1"), trade_event("1", **timeless))

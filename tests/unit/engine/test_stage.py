@@ -373,6 +373,16 @@ def test_what_fails_outside_does_not_end_the_journals_thread(threaded):
     until(lambda: len(world.journal.rows) == 2)
 
 
+def test_a_step_that_fails_unexpectedly_holds_nothing_back_and_refuses_orders(threaded, monkeypatch):
+    world = threaded()
+    monkeypatch.setattr(world.stage, "_due_rows", lambda is_behind, now: 1 / 0)
+    world.put(order_event("1"))
+    until(lambda: len(world.forwarded) == 1)
+    assert "ZeroDivisionError" in world.stage.refusal
+    monkeypatch.undo()
+    until(lambda: len(world.journal.rows) == 1 and not world.stage.refusal)
+
+
 # --- records, publications, barriers ---
 
 

@@ -297,7 +297,9 @@ class Books:
         """
         yield from self._carried_bases()
         for table in (self.positions, self.accounts, self.halts, self.stop_orders, self.quotes):
-            yield from list(table.items())
+            for key in list(table):
+                if (kept := table.get(key)) is not None:
+                    yield key, kept
         if (last := self.last_stop) is not None and isinstance(last.event, StopOrderUpdate):
             yield last.event.stop_orderid, last
         for has_id in (True, False):

@@ -145,6 +145,8 @@ class Sequencer:
         """Told of each order id that is bound to a strategy's intent."""
         self._clock = clock
         self._ids_unique = ids_unique
+        self._inherited = frozenset(books.orders)
+        """Names of the orders of earlier runs."""
         self._calls: dict[str, list[Call]] = {}
         self._raised: set[str] = set()
         """The orphans of this run."""
@@ -249,7 +251,7 @@ class Sequencer:
 
     def is_unknown(self, item: Item) -> bool:
         """Whether an event is about an order that nothing names."""
-        return isinstance(item.data, Order | Trade) and item.event is not None and self._uid_of(item.data) is None
+        return isinstance(item.data, Order | Trade) and item.event is not None and self.uid_of(item.data) is None
 
     def _is_holding(self, gateway_name: str) -> bool:
         shown = self.shown.get(gateway_name)
@@ -259,13 +261,18 @@ class Sequencer:
 
     # --- names ---
 
-    def _uid_of(self, event: Order | Trade) -> str | None:
+    def uid_of(self, event: Order | Trade) -> str | None:
         """The name of an event's order, where its id still means that one."""
         uid = self.books.uid(event.vt_orderid)
         if uid is None or self._ids_unique(event.gateway_name):
             return uid
         fits = self._order_fits(uid, event) if isinstance(event, Order) else self._trade_fits(uid, event)
         return uid if fits else None
+
+    def is_ownerless(self, order: Order) -> bool:
+        """Whether an order has a name, but none of an intent."""
+        uid = self.uid_of(order)
+        return uid is not None and self.books.intent_of_order(uid) is None
 
     def _order_fits(self, uid: str, order: Order) -> bool:
         known = self.books.order(uid)
@@ -300,7 +307,7 @@ class Sequencer:
         """The order's name, and the rows that come of finding it."""
         if item.event is None:
             return item.key, []  # of our own making: it says itself which order it is about
-        uid = self._uid_of(order)
+        uid = self.uid_of(order)
         if uid is not None and (uid in self.books.orders or self.books.intent_of_order(uid) is not None):
             return uid, []
         raised = [intent for intent in self._orphans_like(order) if intent.client_order_id in self._raised]
@@ -366,7 +373,7 @@ class Sequencer:
         return [Entry(topics.QUOTE_UPDATED, quote.vt_quoteid, quote)]
 
     def _take_trade(self, item: Item, trade: Trade, seq: int) -> list[Entry]:
-        uid = self._uid_of(trade) or self._new_uid(trade)
+        uid = self.uid_of(trade) or self._new_uid(trade)
         trade = numbered(self._attributed(uid, trade), seq)
         key, is_certain = self._name_trade(uid, trade)
         known = self.books.trade(key)
@@ -395,7 +402,8 @@ class Sequencer:
                 # Its order got another name meanwhile. Without a time it may also be another day's.
                 return other, is_unique or other in self._seen or trade.datetime is not None
         for other in alike:
-            if not is_unique and other not in self._seen:  # sent again, under a new id of its order
+            # Sent again under a new id of its order, where that id is news to us.
+            if not is_unique and uid not in self._inherited and other not in self._seen:
                 return other, trade.datetime is not None
         return key, True  # its own: two orders may be filled alike
 

@@ -361,21 +361,21 @@ class Stage:
     def end_showing(self, gateway_name: str, match: Matcher) -> list[IntentOutcome]:
         """All is shown: `match` says which unknown orders belong to which open intents; what waited goes on."""
         with self._lock:
-            unknown = {order.vt_orderid: order for order in self._unknown_orders(gateway_name)}
             shown = self.sequencer.shown.get(gateway_name)
-            ownerless = shown.orders.items() if shown is not None else ()
-            orders = [order for uid, order in ownerless if self.books.intent_of_order(uid) is None]
-            outcomes = match(list(unknown.values()), orders, self.sequencer.open_orphans(gateway_name))
+            waiting = [item.data for item in self._waiting_items(gateway_name) if isinstance(item.data, Order)]
+            unknown = {order.vt_orderid: order for order in waiting if self.sequencer.uid_of(order) is None}
+            orders = [*waiting, *(shown.orders.values() if shown is not None else ())]
+            ownerless = [order for order in orders if self.sequencer.is_ownerless(order)]
+            outcomes = match(list(unknown.values()), ownerless, self.sequencer.open_orphans(gateway_name))
             self._first.extend(self.sequencer.settle_intent(outcome) for outcome in outcomes)
             if shown is not None:
                 shown.holding = False
             self._append_locked([])
             return outcomes
 
-    def _unknown_orders(self, gateway_name: str) -> Iterator[Order]:
-        for item in (*self._parked.get(gateway_name, ()), *self._items):
-            if item.gateway == gateway_name and isinstance(item.data, Order) and self.sequencer.is_unknown(item):
-                yield item.data
+    def _waiting_items(self, gateway_name: str) -> Iterator[Item]:
+        yield from self._parked.get(gateway_name, ())
+        yield from (item for item in self._items if item.gateway == gateway_name)
 
     def close_showing(self, gateway_name: str, shown: Shown | None = None) -> bool:
         """Collect no more; False where not `shown` (None: whatever it is) but another showing is under way."""
@@ -479,8 +479,21 @@ class Stage:
                 if not (self._stopping or self._first or self._items or is_carrying):
                     self._work.wait(RETRY_S if self._is_busy() else MAINTAIN_S)
                 stopping, unwritten = self._stopping, len(self._unwritten)
-            if not self.step() and stopping and len(self._unwritten) >= unwritten > 0:
+            if not self._safe_step() and stopping and len(self._unwritten) >= unwritten > 0:
                 return
+
+    def _safe_step(self) -> bool:
+        """A step that fails in a way that nobody thought of holds no event back; no order passes until it is clear."""
+        try:
+            return self.step()
+        except Exception as error:  # noqa: BLE001 - a guarded door: without this thread no fill would be seen again
+            _log.exception("the stage failed")
+            with self._lock:
+                self._writing_since = None
+                self._failure = JournalFailed(f"the stage failed: {describe(error)}")
+                self._forward_group(self._group)
+                self._work.wait(RETRY_S)
+            return False
 
     def _is_busy(self) -> bool:
         return bool(self._has_items() or self._latest or self._unwritten)
@@ -633,7 +646,7 @@ class Stage:
         try:
             call()
         except Exception:  # noqa: BLE001 - a guarded door: whatever fails there, fills must go on
-            _log.exception("what follows a commit failed")
+            _log.exception("what goes on beside a commit failed")
 
     # --- the watch over commits that hang ---
 
@@ -641,7 +654,7 @@ class Stage:
         tick = threading.Event()
         while not (self._stopping and not self._threads[0].is_alive()):
             tick.wait(STALL_S / 5)
-            self.look_for_stall()
+            self._outside(self.look_for_stall)
 
     def look_for_stall(self) -> None:
         """Forward what a commit that hangs keeps back, and what comes after it."""

@@ -13,7 +13,7 @@ from vnpy.event import EventEngine
 from vnpy.trader.engine import BaseEngine, MainEngine
 from vnpy.trader.utility import TEMP_DIR
 
-from vnpy_core.app import Service, listen
+from vnpy_core.app import Service, listen, stored_seq
 from vnpy_core.domain.errors import describe
 from vnpy_core.kit.lock import DataFolderLock
 from vnpy_core.kit.logging import configure_logging
@@ -73,7 +73,8 @@ class CoreServiceEngine(BaseEngine):  # type: ignore[misc]
         with DataFolderLock(settings.paths.data), listen(settings) as socket:
             if self._closing.is_set():
                 return
-            self._service = Service(settings, main_engine=self.main_engine)
+            after = await stored_seq(settings)
+            self._service = Service(settings, begin_after=after, main_engine=self.main_engine)
             if self._closing.is_set():
                 self._service.request_stop()
             await self._service.run(socket, on_ready=self._on_ready)

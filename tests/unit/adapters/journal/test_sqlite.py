@@ -566,3 +566,13 @@ def test_a_cut_of_nothing_only_moves_where_a_start_begins_to_read(opened, rows):
     journal.append(rows(1, 5))
     journal.cut(0, 3)
     assert (journal.replay_from(), [row.seq for row in journal.read(0, 10)]) == (3, [1, 2, 3, 4, 5])
+
+
+def test_a_journal_that_begins_after_a_store_s_rows_is_sound(opened, rows, path):
+    journal = opened()
+    journal.begin_after(7)
+    assert (journal.state().first_seq, journal.state().last_seq, journal.replay_from()) == (8, 7, 7)
+    journal.append(rows(8, 2))
+    journal.close()
+    assert verify(path).problems == []
+    assert [row.seq for row in opened().read(0, 10)] == [8, 9]

@@ -154,6 +154,15 @@ class SqliteJournal:
             hit("journal.after_cut")
             self._measure()
 
+    def begin_after(self, seq: int) -> None:
+        """Let the first row of an empty journal be `seq` + 1: a store has rows of a journal that is no more."""
+        if self._head.seq:
+            raise ValueError("the journal has rows")
+        with self._errors_named():
+            self._change("update meta set head_seq = ?, anchor_seq = ?, replay_from = ?", seq, seq, seq)
+            self._head = self._anchor = Link(seq, file.GENESIS)
+            self._replay_from = seq
+
     def maintain(self, drained: int) -> None:
         """See the port. Raises JournalFailed."""
         with self._errors_named():

@@ -175,7 +175,7 @@ class StoreSink:
         elif mark is not None:
             _log.warning("the store is of another epoch; the journal is read from its first row", epoch=mark.epoch)
         first = self._journal.state().first_seq
-        if self.drained + 1 < first:
+        if max(self.drained, mark.seq if mark else 0) + 1 < first:
             _log.error("the store lacks rows that the journal has no more", after=self.drained, before=first)
         self._found = True
 
