@@ -224,3 +224,17 @@ def test_a_database_that_hangs_or_is_slow_delays_no_order(run: KillRun, database
     drain(run)
     run.check()
     assert max(slowly.p99, hung.p99) < P99_MS
+
+
+@pytest.mark.timeout(180)
+def test_kills_of_the_service_and_of_the_database_together(run: KillRun, database: MariaDb) -> None:
+    for _ in range(4):
+        run.resume()
+        time.sleep(run.random.uniform(0.2, 0.6))
+        victims = [run.service.kill, database.kill]
+        run.random.shuffle(victims)
+        for kill in victims:
+            kill()
+        database.start()
+        run.start()
+        run.check(within=30)

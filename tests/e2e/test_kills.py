@@ -18,7 +18,15 @@ from pathlib import Path
 import pytest
 
 from testkit import invariants
-from testkit.kills import STRATEGY_NAME, KillRun, failpoints, outlived_starts, strategy_position
+from testkit.kills import (
+    GATEWAY_SECRET,
+    STRATEGY_NAME,
+    KillRun,
+    eventually,
+    failpoints,
+    outlived_starts,
+    strategy_position,
+)
 from vnpy_core.adapters.journal.file import FILE_NAME
 
 KILLS = 50
@@ -87,13 +95,26 @@ def test_a_kill_at_a_failpoint(run: KillRun, seed: str, failpoint: str) -> None:
 def test_the_strategy_and_secrets_after_all_of_it(run: KillRun) -> None:
     run.start()
     found = run.check()
+    log_in_to_a_gateway(run)
     assert run.canaries().found() == []
     assert run.service.terminate() == 0
+    assert run.canaries().found() == []
     ended = invariants.check(run.venue.ledger, run.service.data / FILE_NAME, run.service.store_url, within=0)
     assert [o for o, order in ended.ledger_orders.items() if order["status"] in ("NOTTRADED", "PARTTRADED")] == []
     kept = json.loads((run.service.data / ".vntrader" / "cta_strategy_data.json").read_text())
     assert kept[STRATEGY_NAME]["pos"] == pytest.approx(strategy_position(ended), abs=1e-9)
     print(f"{len(outlived_starts(found))} local stop orders ended in a later run than they began in")
+
+
+def log_in_to_a_gateway(run: KillRun) -> None:
+    """With a secret over REST, over one from the configuration; then ask for all that is shown of it."""
+    body = {"setting": {"account_password": GATEWAY_SECRET}}
+    status, answer = run.service.request("POST", "/api/v1/trading/gateways/LOCKED/connect", body)
+    assert status == 202, answer
+    gateways = "/api/v1/trading/gateways"
+    eventually(lambda: any(g["connected"] for g in run.service.get_all(gateways) if g["gateway_name"] == "LOCKED"))
+    run.service.get("/api/v1/system/status")
+    run.service.get("/api/v1/system/logs?limit=1000")
 
 
 TAMPERINGS = {

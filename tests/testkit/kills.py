@@ -35,6 +35,7 @@ from vnpy_core.gateways.paper import wire
 TESTS = Path(__file__).resolve().parents[1]
 PACKAGE = TESTS.parent / "services" / "vnpy-core" / "vnpy_core"
 PASSWORD = "canary-admin-password-4711"  # planted: it must appear nowhere
+GATEWAY_SECRET = "canary-setting-over-rest-4713"
 STRATEGY_NAME = "killed"
 READY_S = 30.0
 CALM_S = 30.0
@@ -743,6 +744,7 @@ class KillRun:
         secrets = {
             "admin password": PASSWORD,
             "gateway password": "canary-gateway-password-4712",
+            "gateway password over REST": GATEWAY_SECRET,
             "access token": self.service.token,
         }
         return invariants.Canaries(

@@ -530,6 +530,8 @@ class Simulation:
         def during() -> None:
             self.clock.advance(0.3)
             self.life.stage.look_for_stall()
+            if self.life.stage._marker is not None:
+                self.life.stage._marker.join()  # one thread, or a seed would not give the same life again
             self.maybe_deliver()
             if self.rng.random() < 0.5:
                 self.do_tick()

@@ -202,6 +202,33 @@ def test_a_full_disk_lets_events_pass_refuses_orders_and_loses_nothing(world):
     assert world.restarted().books.orders.keys() == world.books.orders.keys()
 
 
+def test_that_something_is_not_written_is_marked_before_anybody_acts_on_it(world):
+    marks = []
+    world.stage._forward = lambda event: marks.append(world.journal.disk.marked)
+    world.journal.is_full = True
+    world.put_and_step(order_event())
+    assert marks == [True]
+
+
+def test_a_mark_that_comes_late_does_not_outlive_the_reason_for_it(threaded):
+    world = threaded()
+    go, mark = threading.Event(), world.journal.mark_undurable
+
+    def slow(undurable):
+        assert not undurable or go.wait(10)
+        mark(undurable)
+
+    world.journal.mark_undurable = slow
+    with hanging(world):
+        world.put(order_event())
+        until(lambda: world.stage.refusal)
+    until(lambda: not world.stage.refusal)
+    go.set()
+    until(lambda: not world.stage._marker.is_alive())
+    until(lambda: not world.stage._marked)
+    assert not world.journal.disk.marked
+
+
 def test_a_failing_disk_is_tried_again_now_and_then_not_at_every_event(world):
     world.journal.failures = [JournalFailed("no")] * 5
     for number in range(20):

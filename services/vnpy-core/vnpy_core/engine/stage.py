@@ -147,6 +147,7 @@ class Stage:
         self._failure: CoreError | None = None
         self._journal_refusal = ""
         self._marked = False
+        self._marker: threading.Thread | None = None
         self._latest: dict[tuple[str, str], Position | Account] = {}
         self._latest_written: dict[tuple[str, str], tuple[float, tuple[object, ...]]] = {}
         self._maintained = self._cut_at = clock.monotonic()
@@ -456,6 +457,8 @@ class Stage:
             rows = self._due_rows(is_behind, now)
             self._writing_since = now if rows else None
         error = self._write(rows) if rows else None
+        if error is not None and not self._marked:  # before anybody acts on what is not written
+            self._outside(lambda: self._mark(True))
         with self._lock:
             self._writing_since = None
             if error is not None:
@@ -465,8 +468,9 @@ class Stage:
             self._forward_group(group)
             self._settled.notify_all()
         self._outside(self._let_flow)
-        if rows:
-            self._after_write(error)
+        if rows and error is None:
+            self._outside(self._on_commit)
+            self._unmark()
         self._maintain()
         return not self._unwritten
 
@@ -630,13 +634,10 @@ class Stage:
         else:
             self._gateways.pop(gateway, None)
 
-    def _after_write(self, error: CoreError | None) -> None:
-        if error is not None and not self._marked:
-            self._outside(lambda: self._mark(True))
-        elif error is None:
-            if self._marked and not self._unwritten:
-                self._outside(lambda: self._mark(False))
-            self._outside(self._on_commit)
+    def _unmark(self) -> None:
+        """All is written; not while a mark is still on its way to the disk, which would then be the last word."""
+        if self._marked and not self._unwritten and (self._marker is None or not self._marker.is_alive()):
+            self._outside(lambda: self._mark(False))
 
     def _mark(self, undurable: bool) -> None:
         self._marked = undurable
@@ -673,8 +674,9 @@ class Stage:
             self._settled.notify_all()
             mark = not self._marked and bool(self._unwritten)
             self._marked = self._marked or mark
-        if mark:  # in a thread of its own: the disk hangs
-            threading.Thread(target=self._outside, args=(lambda: self._mark(True),), daemon=True).start()
+            if mark:  # in a thread of its own: the disk hangs
+                self._marker = threading.Thread(target=self._outside, args=(lambda: self._mark(True),), daemon=True)
+                self._marker.start()
 
     # --- keeping the file in bounds ---
 
@@ -682,6 +684,7 @@ class Stage:
         now = self._clock.monotonic()
         if now - self._maintained < MAINTAIN_S or self._unwritten or self._carry is not None:
             return
+        self._unmark()
         self._maintained = self._writing_since = now
         try:
             self._keep_in_bounds(now)
