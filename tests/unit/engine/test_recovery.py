@@ -615,10 +615,10 @@ async def test_a_connect_that_is_given_up_lets_go_what_waited(life):
     after.recovery.begin("P")
     after.put_and_step(*order_events("9"))
     assert after.forwarded == []
-    assert after.recovery.is_open("P")
+    assert after.recovery.showing("P")
     after.recovery.abandon("P")
     after.step()
-    assert (len(after.forwarded), after.recovery.is_open("P")) == (2, False)
+    assert (len(after.forwarded), after.recovery.showing("P")) == (2, None)
     assert "PENDING" in after.recovery.reason("P")
 
 

@@ -229,9 +229,11 @@ class Gateways:
 
     async def _resume(self, record: GatewayRecord) -> None:
         """After a reconnect that was not ours: have all shown once more, then go on as after any connect."""
-        if not self._recovery.is_open(record.name):
-            self._recovery.begin(record.name)
-        if await self._query_all(record):
+        showing = self._recovery.showing(record.name) or self._recovery.begin(record.name)
+        has_shown = await self._query_all(record)
+        if self._recovery.showing(record.name) is not showing:
+            return  # who began another one meanwhile brings it to its end
+        if has_shown:
             await self._go_on(record)
         else:
             self._recovery.abandon(record.name)  # lost again; the next reconnect tries again
@@ -277,11 +279,17 @@ class Gateways:
         self.subscriptions.add(vt_symbol, gateway_name)
 
     async def reconcile(self, name: str) -> None:
-        """Let the gateway show all it can once more, and compare. Raises NotFound, GatewayNotConnected."""
+        """Let the gateway show all it can once more, and compare, unless another connect or comparison overtakes it.
+
+        Raises NotFound, GatewayNotConnected.
+        """
         self.require_connected(name)
         record = self._get(name)
-        self._recovery.begin(name)
-        if not await self._query_all(record):
+        showing = self._recovery.begin(name)
+        has_shown = await self._query_all(record)
+        if self._recovery.showing(name) is not showing:
+            return  # what we saw is not what the other one began to collect
+        if not has_shown:
             self._recovery.abandon(name)
             raise GatewayNotConnected(f"gateway {name} could not show its orders; its connection may be lost")
         await self._recovery.finish(
@@ -294,10 +302,14 @@ class Gateways:
         await self._on_connected()
 
     async def _query_all(self, record: GatewayRecord) -> bool:
-        """Let the gateway show what it can; False where it says that it could not."""
-        for query in ("query_account", "query_position", "query_orders", "query_trades"):
-            if hasattr(record.gateway, query) and await in_own_thread(getattr(record.gateway, query)) is False:
-                return False
+        """Let the gateway show what it can; False where it says that it could not, or raises."""
+        try:
+            for query in ("query_account", "query_position", "query_orders", "query_trades"):
+                if hasattr(record.gateway, query) and await in_own_thread(getattr(record.gateway, query)) is False:
+                    return False
+        except Exception as error:  # noqa: BLE001 - a guarded door: a gateway may raise anything
+            _log.error("a gateway could not show what it has", gateway_name=record.name, detail=describe(error))
+            return False
         return True
 
     def ids_unique(self, name: str) -> bool:

@@ -109,17 +109,18 @@ class Recovery:
             gateway_name=gateway_name, state=ReconciliationState.PENDING, unknown_intents=self._unknown(gateway_name)
         )
 
-    def begin(self, gateway_name: str) -> None:
+    def begin(self, gateway_name: str) -> Shown:
         """What the gateway sends from now on is what its venue shows. Before its connect."""
         self._positions[gateway_name] = {}
         self._has_account.discard(gateway_name)
-        self._stage.begin_showing(gateway_name)
+        shown = self._stage.begin_showing(gateway_name)
         self._reports[gateway_name] = Reconciliation(
             gateway_name=gateway_name,
             state=ReconciliationState.RUNNING,
             started_at=self._clock.now(),
             unknown_intents=self._unknown(gateway_name),
         )
+        return shown
 
     def take(self, message: Message) -> None:
         """A bus subscriber for positions and accounts."""
@@ -129,9 +130,9 @@ class Recovery:
         elif isinstance(event, Account):
             self._has_account.add(event.gateway_name)
 
-    def is_open(self, gateway_name: str) -> bool:
-        """Whether what its venue shows is being collected."""
-        return gateway_name in self._stage.sequencer.shown
+    def showing(self, gateway_name: str) -> Shown | None:
+        """What is being collected of what its venue shows; another one as soon as anybody began anew."""
+        return self._stage.showing(gateway_name)
 
     async def finish(
         self,

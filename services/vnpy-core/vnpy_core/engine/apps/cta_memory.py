@@ -33,8 +33,10 @@ class CtaMemory:
         self._engine = engine
         self._stops: dict[str, list[StopOrderUpdate]] = {}
         """strategy_name -> stop orders of before this start that are not in force yet."""
-        self._fill: tuple[Any, int] | None = None
-        """The fill that is being handled, and its seq."""
+        self._fill: Any = None
+        """The fill that is being handled, until a saved `pos` has it in it."""
+        self._counted: int | None = None
+        """The seq of the last fill that CtaEngine got in this run: it has counted all up to it."""
 
     def install(self) -> None:
         """Wrap how the engine saves a strategy."""
@@ -82,16 +84,14 @@ class CtaMemory:
 
         Ids come again after a restart of some venues, and a venue shows old fills again after ours.
         """
-        staged = getattr(event, "staged", None)
-        if staged is None:
-            return
+        staged, fill = getattr(event, "staged", None), event.data
         ids: set[str] = self._engine.vt_tradeids
-        if staged.data is None:
-            ids.add(event.data.vt_tradeid)
-            self._fill = None
-        else:
-            ids.discard(event.data.vt_tradeid)
-            self._fill = (event.data, staged.data.seq)
+        if staged is not None and staged.data is None:
+            ids.add(fill.vt_tradeid)
+        elif staged is not None:
+            ids.discard(fill.vt_tradeid)
+            self._counted = staged.data.seq
+        self._fill = None if fill.vt_tradeid in ids else fill
 
     def may_call(self, strategy: Any, function: Callable[..., Any]) -> bool:
         """Whether a callback may run: before its on_init a strategy has nothing to handle an old order with."""
@@ -101,13 +101,12 @@ class CtaMemory:
     def _sync(self, strategy: Any) -> None:
         """Save a strategy after a fill, with the mark of what was counted."""
         name, data = strategy.strategy_name, self._engine.strategy_data
-        mark = data.get(name, {}).get(MARK)
-        if self._fill is not None:
-            mark = self._fill[1]
-        if not strategy.inited and self._fill is not None:
+        mark = data.get(name, {}).get(MARK) if self._counted is None else self._counted
+        fill = self._take_fill(strategy)
+        if not strategy.inited and fill is not None:
             # Its variables are not restored yet; saving them would lose the saved ones.
-            self._add_to_saved(name, _signed_volume(self._fill[0]))
-            data[name][MARK] = mark
+            self._add_to_saved(name, _signed_volume(fill))
+            data[name] |= {} if mark is None else {MARK: mark}
             _save(self._engine)
             return
         # As CtaEngine does, with the mark in the same write: a file with `pos` and without it would lose fills.
@@ -115,6 +114,14 @@ class CtaMemory:
         del saved["inited"], saved["trading"]
         data[name] = saved | ({} if mark is None else {MARK: mark})
         _save(self._engine)
+
+    def _take_fill(self, strategy: Any) -> Any:
+        """The fill that is being handled, once, where it is this strategy's: it is saved for other reasons too."""
+        fill = self._fill
+        if fill is None or self._engine.orderid_strategy_map.get(fill.vt_orderid) is not strategy:
+            return None
+        self._fill = None
+        return fill
 
     def _count_missed(self, trades: Iterable[Trade]) -> None:
         """Add the fills that were journaled but, because the process ended, not counted."""
