@@ -15,6 +15,7 @@ from testkit.kills import KillRun, eventually
 from testkit.venue import RB
 
 FLAPS = 100
+EVERY_S = 0.2
 LOST = 500
 
 
@@ -87,9 +88,9 @@ def test_a_hundred_flaps_under_load_double_nothing(run: KillRun) -> None:
     dropped = run.venue.counters().dropped
     run.resume()
     placed = len(run.venue.orders())
-    run.venue.flap(FLAPS, every_ms=250)
+    run.venue.flap(FLAPS, every_ms=EVERY_S * 1000)
     eventually(lambda: run.venue.counters().dropped >= dropped + FLAPS // 2, 120, "the venue does not flap")
-    time.sleep(FLAPS * 0.25 / 2)
+    time.sleep(FLAPS * EVERY_S / 2)
     run.service.wait_ready()
     found = run.check()
     count = len(found.ledger_orders) - placed

@@ -95,6 +95,7 @@ def check(
     `{"orders": …, "positions": …}`; `foreign` are the venue's ids of orders that the test sent past the service.
     """
     deadline = time.monotonic() + within
+    _await_sql(journal, store_url, deadline)
     while True:
         found = observe(ledger, journal, store_url, gateway=gateway, foreign=foreign)
         found.rest = rest() if rest else None
@@ -154,6 +155,18 @@ def observe(
         watermark=mark,
         foreign=frozenset(foreign),
     )
+
+
+def _await_sql(journal: Path, store_url: str, deadline: float) -> None:
+    """Until SQL has the journal to its end: looking at all is dear."""
+    while time.monotonic() < deadline:
+        with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True, timeout=10)) as connection:
+            head = connection.execute("select head_seq from meta").fetchone()[0]
+        with closing(Sql(store_url)) as sql:
+            mark = sql.watermark()
+        if mark is not None and mark.seq >= head:
+            return
+        time.sleep(0.02)
 
 
 def read_journal(path: Path, gateway: str = "") -> tuple[list[JournalRow], bool]:

@@ -245,7 +245,7 @@ class KillableService:
             self._require(deadline, "does not get ready")
         self.ready_s = time.monotonic() - self._forked_at
         while reconciled and not self._is_reconciled():
-            self._require(deadline, f"is not reconciled: {self.get('/api/v1/trading/reconciliation')}")
+            self._require(deadline, "is not reconciled", self._differences)
             time.sleep(0.01)
 
     def close(self) -> None:
@@ -316,9 +316,14 @@ class KillableService:
             return False
         return all(r["state"] == "RECONCILED" for r in reports if r["gateway_name"] == "PAPER") and bool(reports)
 
-    def _require(self, deadline: float, what: str) -> None:
+    def _differences(self) -> list[Any]:
+        """What keeps orders from passing."""
+        reports = self.get("/api/v1/trading/reconciliation")["items"]
+        return [(r["state"], [d for d in r["differences"] if not d["resolved"]]) for r in reports]
+
+    def _require(self, deadline: float, what: str, why: Callable[[], object] = lambda: "") -> None:
         assert self.is_alive(), f"the service ended:\n{self.log.read_text()[-4000:]}"
-        assert time.monotonic() < deadline, f"the service {what}:\n{self.log.read_text()[-4000:]}"
+        assert time.monotonic() < deadline, f"the service {what}: {why()}\n{self.log.read_text()[-4000:]}"
         time.sleep(0.01)
 
     def _start_parent(self) -> subprocess.Popen[str]:

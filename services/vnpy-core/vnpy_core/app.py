@@ -191,9 +191,13 @@ class Service:
         self._view = ReadView()
         flow = CreditFlow()
         # Before the host, which wraps a running engine: what fails here must leave that one untouched.
-        self._credentials = SqliteCredentials(settings.paths.data / "secrets" / "credentials.sqlite")
-        self._journal = open_journal(settings, begin_after=begin_after)
-        self._store = SqlStore(store_url(settings.store, settings.paths.data), settings.store, self._clock)
+        with contextlib.ExitStack() as files:
+            self._credentials = SqliteCredentials(settings.paths.data / "secrets" / "credentials.sqlite")
+            files.callback(self._credentials.close)
+            self._journal = open_journal(settings, begin_after=begin_after)
+            files.callback(self._journal.close)
+            self._store = SqlStore(store_url(settings.store, settings.paths.data), settings.store, self._clock)
+            files.pop_all()
         self._sink = StoreSink(self._store, self._journal, self._clock, batch=settings.store.batch)
         loop = asyncio.get_running_loop()
         self.engine = EngineHost(
@@ -253,11 +257,12 @@ class Service:
 
     async def stop(self) -> None:
         """Bring trading to rest, tell the clients, close. The API answers until trading has come to rest."""
-        await self.engine.stop()
-        await self._streaming.close()
-        await self._sink.close(DRAIN_S)
-        await self._store.close()
-        self._journal.close(clean=self.engine.is_durable)
+        async with contextlib.AsyncExitStack() as rest:  # runs all, also where one of them raises
+            rest.callback(lambda: self._journal.close(clean=self.engine.is_durable))
+            rest.push_async_callback(self._store.close)
+            rest.push_async_callback(self._sink.close, DRAIN_S)
+            rest.push_async_callback(self._streaming.close)
+            await self.engine.stop()
 
     async def run(self, listener: socket.socket, *, on_ready: Announce) -> None:
         """Serve on `listener` until `request_stop`; `on_ready` gets the address once requests are answered."""

@@ -212,3 +212,21 @@ async def test_what_a_strategy_counted_is_saved_in_one_write_with_its_pos(run_ho
         counted = [data["keeper"] for data in written if data.get("keeper", {}).get("pos") == 1]
         assert counted
         assert all(saved[MARK] > 0 for saved in counted)
+
+
+async def test_a_stop_order_whose_order_was_on_its_way_as_the_process_ended_is_not_sent_twice(
+    run_host, crash, vnpy_home
+):
+    async with run_host(gateways={"P": gateway("HoldingGateway")}, strategies=KEEPER) as host:
+        await starts(host)
+        host.main_engine.get_gateway("P").tick()
+        await until(lambda: host.view.stop_orders)
+        keeper = host.main_engine.engines["CtaStrategy"].strategies["keeper"]
+        await host._commands.run(lambda: keeper.buy(3200, 1))  # what the stop order sends; its end is not journaled yet
+        await until(lambda: len(host.view.active_orders) == 2)
+        left = crash()
+    left.lay_out(vnpy_home)
+    listed = gateway("HoldingGateway", capabilities=ALL_LISTED)
+    async with run_host(gateways={"P": listed}, strategies=KEEPER, data=left.data) as host:
+        await starts(host)
+        assert "STOP.1" not in host.main_engine.engines["CtaStrategy"].stop_orders

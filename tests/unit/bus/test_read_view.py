@@ -325,3 +325,13 @@ def test_events_that_the_view_holds_cannot_be_changed(view):
     with pytest.raises(AttributeError):
         view.order("P.1").price = 2.0
     assert msgspec.json.encode(view.order("P.1"))
+
+
+async def test_an_earlier_order_of_the_same_id_is_not_the_one_that_is_waited_for(view):
+    feed(view, order(client_order_id="old"))
+    waiting = asyncio.create_task(view.wait_for_order("P.1", 5, "c1"))
+    await asyncio.sleep(0)
+    feed(view, order(1, Status.CANCELLED, client_order_id="old"))
+    feed(view, order(1, client_order_id="c1.2"))
+    assert (await waiting).client_order_id == "c1.2"
+    assert not view._waiters

@@ -307,6 +307,30 @@ async def test_an_intent_that_is_not_listed_where_all_are_was_not_sent(life):
     assert after.again().stage.sequencer.orphans == set()
 
 
+async def test_an_intent_of_another_day_stays_unknown_because_a_venue_lists_what_is_of_today(life):
+    life.lost_answer()
+    after = life.again()
+    after.clock.advance(86_400)
+    report = await after.reconcile(*FLAT)
+    assert found(report) == [(DifferenceKind.INTENT_UNKNOWN, "c1", False)]
+
+
+async def test_a_fill_that_arrives_in_the_instant_of_the_comparison_is_not_gone(life):
+    order = order_events(status=Status.PARTTRADED, traded=1.0)
+    await life.reconcile(*order, *FLAT)
+    close = life.stage.close_showing
+
+    def close_and_fill(*arguments):
+        missing = close(*arguments)
+        life.put_and_step(trade_event(), order_event("7"))
+        return missing
+
+    life.stage.close_showing = close_and_fill
+    report = await life.reconcile(*order, *FLAT)
+    assert found(report) == []
+    assert life.books.order(life.books.uid("P.7")).is_active
+
+
 async def test_where_a_venue_may_not_list_all_an_intent_stays_unknown_and_closes_the_gateway(life):
     life.lost_answer()
     after = life.again()

@@ -407,6 +407,16 @@ def test_a_fill_on_the_other_side_is_not_of_the_order_that_had_its_id_before(wor
     assert after.keys(topics.ORDER_UPDATED) == ["P.1@2026-11-20", "P.1@2026-11-20#2"]
 
 
+def test_a_fill_of_an_order_whose_id_was_anothers_yesterday_is_taken_in_though_both_count_their_fills_from_one(world):
+    world.put_and_step(order_event(status=Status.PARTTRADED, traded=1.0), trade_event())
+    after = world.restarted()
+    after.put_and_step(order_event(status=Status.CANCELLED, traded=1.0))
+    after.put_and_step(trade_event(volume=2.0, datetime=START + DAY))
+    after.put_and_step(order_event(datetime=START + DAY, price=101.0))
+    assert after.keys(topics.TRADE_EXECUTED) == ["P:P.1@2026-11-20/t1", "P:P.1@2026-11-21/t1"]
+    assert records.QUARANTINE not in after.kinds
+
+
 def test_an_orders_row_that_names_its_order_itself_does_not_touch_the_one_that_has_its_id_now(world):
     world.put_and_step(order_event())
     after = world.restarted()

@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import tarfile
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -139,3 +140,18 @@ def test_a_backup_cut_anywhere_is_refused_and_changes_nothing(data, archive, tmp
         with pytest.raises(ArchiveError):
             restore(archive, tmp_path / "other")
         assert os.listdir(tmp_path / "other") == ["service.lock"]
+
+
+def test_a_restore_that_is_cut_short_leaves_no_database_without_the_marker(data, archive, tmp_path, monkeypatch):
+    back_up(data, archive, version="1")
+    target = tmp_path / "other"
+    replace = Path.replace
+
+    def cut_short(path, to):
+        replace(path, to)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", cut_short)
+    with pytest.raises(KeyboardInterrupt):
+        restore(archive, target)
+    assert (target / "RESTORED").exists()

@@ -74,7 +74,7 @@ class ReadView:
         self.algos: dict[str, AlgoUpdate] = {}
         self._finished_stops: OrderedDict[str, None] = OrderedDict()
         self._client_ids: dict[str, str] = {}
-        self._waiters: dict[str, list[asyncio.Future[Order]]] = {}
+        self._waiters: dict[str, list[tuple[str, asyncio.Future[Order]]]] = {}
 
     def seed(
         self,
@@ -143,21 +143,25 @@ class ReadView:
         yield from self.finished_orders.values()
         yield from self.active_orders.values()
 
-    async def wait_for_order(self, vt_orderid: str, timeout: float) -> Order | None:
-        """The order once the view has it, or None after `timeout` seconds."""
+    async def wait_for_order(self, vt_orderid: str, timeout: float, client_order_id: str = "") -> Order | None:
+        """The order once the view has it, or None after `timeout` seconds.
+
+        With a `client_order_id` only an order of that name, or a part of it, is meant: some venues give ids again.
+        """
         known = self.order(vt_orderid)
-        if known is not None:
+        if known is not None and _is_named(known, client_order_id):
             return known
         waiter: asyncio.Future[Order] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(vt_orderid, []).append(waiter)
+        entry = (client_order_id, waiter)
+        self._waiters.setdefault(vt_orderid, []).append(entry)
         try:
             return await asyncio.wait_for(waiter, timeout)
         except TimeoutError:
             return None
         finally:
             waiting = self._waiters.get(vt_orderid, [])
-            if waiter in waiting:
-                waiting.remove(waiter)
+            if entry in waiting:
+                waiting.remove(entry)
             if not waiting:
                 self._waiters.pop(vt_orderid, None)
 
@@ -199,8 +203,8 @@ class ReadView:
             self.finished_orders[order.vt_orderid] = order
             if len(self.finished_orders) > self._keep:
                 self._forget(self.finished_orders.popitem(last=False)[1])
-        for waiter in self._waiters.pop(order.vt_orderid, []):
-            if not waiter.done():
+        for client_order_id, waiter in self._waiters.get(order.vt_orderid, []):
+            if not waiter.done() and _is_named(order, client_order_id):
                 waiter.set_result(order)
 
     def _forget(self, order: Order) -> None:
@@ -242,3 +246,9 @@ class ReadView:
         self.finished_quotes[quote.vt_quoteid] = quote
         if len(self.finished_quotes) > self._keep:
             self.finished_quotes.popitem(last=False)
+
+
+def _is_named(order: Order, client_order_id: str) -> bool:
+    """Whether an order has this name, or is a part of what has; every order does where there is no name."""
+    own = order.client_order_id or ""
+    return not client_order_id or own == client_order_id or own.startswith(f"{client_order_id}.")

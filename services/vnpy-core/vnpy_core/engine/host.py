@@ -81,6 +81,8 @@ BACKLOG_LIMIT = 100_000
 """Messages waiting for the loop past which new orders are refused: orders and trades are never dropped."""
 ADOPT_INTERVAL_S = 1.0
 WATCH_INTERVAL_S = 0.5
+LAST_ROWS = 50
+"""Journal rows before the end in which the order of a stop order that was just triggered is looked for."""
 LATE_S = 0.5
 """An event thread that is later than this is gone past when a person wants everything cancelled."""
 
@@ -133,6 +135,8 @@ class EngineHost:
         self._journal = journal
         books = Books()
         load_books(journal, books)
+        self._first_seq = journal.state().last_seq
+        """The last number before this start."""
         self._stage = Stage(
             journal,
             books,
@@ -201,7 +205,6 @@ class EngineHost:
         self.is_durable = False
         """After `stop`: whether the journal has all that was acted upon."""
         self._undo = ExitStack()  # runs all, also where one of them raises
-        self._undo.callback(self._guard.uninstall)
         self._stage.start()
 
     async def start(self) -> None:
@@ -230,7 +233,7 @@ class EngineHost:
         self._desk = OrderDesk(self.main_engine, self._guard, self._gate, self._take_refusal)
         if self._attached:
             await self._commands.run(lambda: self._bridge.seed(self.main_engine), deadline_s=30)
-            await self._bridge.flush()
+            await self._settle()  # what was before us is in the books before strategies are told what they have counted
             self._gateways.adopt()
             self._tasks.spawn(self._keep_adopting(), "adopt what the host adds")
         else:
@@ -253,8 +256,12 @@ class EngineHost:
         await self._step("stop the watchdog", self._watchdog.stop())
         if not self._attached:
             await self._close_engine(reached)
-        self._undo.close()
-        self.is_durable = await in_own_thread(lambda: self._stage.stop(self._settings.engine.drain_s))
+        try:
+            self._undo.close()
+        finally:
+            # Before the guard: an event past the stage would overtake those that are being journaled.
+            self.is_durable = await in_own_thread(lambda: self._stage.stop(self._settings.engine.drain_s))
+            self._guard.uninstall()
         if not self.is_durable:
             _log.error("the journal was not written to its end", waiting=self._stage.waiting)
         await self._bridge.flush()
@@ -270,15 +277,15 @@ class EngineHost:
             raise Overloaded(f"{self._bridge.backlog} events wait to be published; no order is taken until they are")
         origin = await self._journal_intent(command)
         try:
-            vt_orderids = await self._commands.run(lambda: self._desk.submit(command, origin))
+            vt_orderids = await self._commands.run(lambda: self._send(command, origin))
         except OutcomeUnknown as error:
             error.extra.setdefault("client_order_id", command.client_order_id)
             raise
         except CoreError as error:
             self._give_up(origin, error)
             raise
-        patience = self._settings.engine.order_answer_s
-        words = await asyncio.gather(*(self._view.wait_for_order(vt_orderid, patience) for vt_orderid in vt_orderids))
+        patience, name = self._settings.engine.order_answer_s, command.client_order_id
+        words = await asyncio.gather(*(self._view.wait_for_order(i, patience, name) for i in vt_orderids))
         orders = tuple(order for order in words if order is not None)
         if len(orders) < len(vt_orderids):
             raise OutcomeUnknown(
@@ -305,6 +312,16 @@ class EngineHost:
             self._gate.give_up(intent, failure)
             raise failure from None
         return Origin(command.client_order_id, intent)
+
+    def _send(self, command: SubmitOrder, origin: Origin) -> list[str]:
+        """Event thread. Says what became of it also where nobody waits for that any more."""
+        try:
+            return self._desk.submit(command, origin)
+        except OutcomeUnknown:
+            raise
+        except CoreError as error:
+            self._give_up(origin, error)
+            raise
 
     def _give_up(self, origin: Origin, error: CoreError) -> None:
         """Close the intent of an order that was never sent, where the gate was not reached and did not do so."""
@@ -409,8 +426,8 @@ class EngineHost:
         """See `ports.engine.TradingEngine`."""
         key = halt_key(halt)
         self._gate.halts = {**self._gate.halts, key: halt}  # first, so that it holds whatever fails next
+        self.main_engine.event_engine.put(VnpyEvent(EVENT_HALT, halt))  # before cancels that may take long or hang
         cancelled = await self._cancel_at_once() if cancel else 0
-        self.main_engine.event_engine.put(VnpyEvent(EVENT_HALT, halt))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.wrap_future(self._stage.barrier()), STALL_S)
         kept = self._stage.inspect(lambda books: books.halts.get(key))
@@ -422,15 +439,19 @@ class EngineHost:
     async def resume(self, halt: Halt) -> Halt:
         """See `ports.engine.TradingEngine`."""
         key = halt_key(halt)
-        if key not in self._gate.halts:
+        standing = self._gate.halts.get(key)
+        if standing is None:
             raise Conflict(f"trading is not halted ({key})")
         try:
             seq = await asyncio.wrap_future(self._stage.publish(VnpyEvent(EVENT_HALT, halt)))
         except (StorageFull, JournalFailed):
             # It is written later all the same, and would resume trading at the next start: the halt again, behind it.
-            self.main_engine.event_engine.put(VnpyEvent(EVENT_HALT, self._gate.halts[key]))
+            self.main_engine.event_engine.put(VnpyEvent(EVENT_HALT, self._gate.halts.get(key, standing)))
             raise
-        self._gate.halts = {name: other for name, other in self._gate.halts.items() if name != key}
+        # Not one that came meanwhile, which is in the journal behind us.
+        now = self._gate.halts.get(key)
+        if now is not None and msgspec.structs.replace(now, seq=standing.seq) == standing:
+            self._gate.halts = {name: other for name, other in self._gate.halts.items() if name != key}
         return msgspec.structs.replace(halt, seq=seq)
 
     async def record_audit(self, audit: Audit) -> None:
@@ -503,9 +524,15 @@ class EngineHost:
         self._stage.sequencer.bound = memory.attribute
         known = self._stage.inspect(_everything)
         highest_stop = self._stage.inspect(lambda books: books.highest_stop)
-        orders = [event for event in known["orders"] if isinstance(event, Order)]
+        orders = self._stage.inspect(_orders_by_their_ids)
         trades = [event for event in known["trades"] if isinstance(event, Trade)]
-        stops = [event for event in known["stop_orders"] if isinstance(event, StopOrderUpdate)]
+        stops, sent = self._stage.inspect(lambda books: _waiting_stops(books, self._first_seq))
+        for stop in sent:
+            _log.error(
+                "a stop order is not put back into force: its order seems to have been sent as the process ended",
+                strategy_name=stop.strategy_name,
+                stop_orderid=stop.stop_orderid,
+            )
         await self._commands.run(lambda: memory.restore(orders, trades, stops, highest_stop), deadline_s=30)
 
     async def _load_apps(self) -> None:
@@ -691,7 +718,21 @@ class EngineHost:
         active = self._stage.inspect(_active_orders)
         if self._watchdog.lag_s > LATE_S:
             return await cancel_at_gateways(self.main_engine.gateways, active)
-        return sum(await asyncio.gather(*(self._cancel_somehow(order) for order in active)))
+        asked = sum(await asyncio.gather(*(self._cancel_somehow(order) for order in active)))
+        return asked + await self._cancel_late({order.vt_orderid for order in active})
+
+    async def _cancel_late(self, asked: set[str]) -> int:
+        """Ask for the end of those that had passed the gate when the halt came, and were in no book yet."""
+        deadline = self._clock.monotonic() + self._settings.engine.command_deadline_s
+        while self._is_sending() and self._clock.monotonic() < deadline:  # noqa: ASYNC110 - a short wait
+            await asyncio.sleep(0.01)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.wrap_future(self._stage.barrier()), STALL_S)
+        late = [order for order in self._stage.inspect(_active_orders) if order.vt_orderid not in asked]
+        return sum(await asyncio.gather(*(self._cancel_somehow(order) for order in late)))
+
+    def _is_sending(self) -> bool:
+        return self._stage.inspect(lambda _: self._stage.sequencer.has_calls)
 
     async def _cancel_somehow(self, order: Order) -> bool:
         try:
@@ -729,6 +770,31 @@ class EngineHost:
 
 def _active_orders(books: Books) -> list[Order]:
     return [k.event for k in books.orders.values() if isinstance(k.event, Order) and k.event.is_active]
+
+
+def _orders_by_their_ids(books: Books) -> list[Order]:
+    """Without those whose venue has given their id to another one since."""
+    orders = ((uid, kept.event) for uid, kept in books.orders.items())
+    return [order for uid, order in orders if isinstance(order, Order) and books.uid(order.vt_orderid) == uid]
+
+
+def _waiting_stops(books: Books, last_seq: int) -> tuple[list[StopOrderUpdate], list[StopOrderUpdate]]:
+    """Local stop orders that wait, and those whose order was meant to be sent among the last rows before `last_seq`.
+
+    A stop order is TRIGGERED in the journal only after its order was sent: a kill between the two would send it twice.
+    """
+    late = {
+        (record.intent.strategy_name, record.intent.vt_symbol, record.intent.direction, record.intent.volume)
+        for record in books.intents.values()
+        if isinstance(record.intent, OrderIntent) and last_seq - LAST_ROWS < record.kept.seq <= last_seq
+    }
+    waiting: list[StopOrderUpdate] = []
+    sent: list[StopOrderUpdate] = []
+    for kept in books.stop_orders.values():
+        if isinstance(stop := kept.event, StopOrderUpdate):
+            is_sent = (stop.strategy_name, stop.vt_symbol, stop.direction, stop.volume) in late
+            (sent if is_sent else waiting).append(stop)
+    return waiting, sent
 
 
 def _everything(books: Books) -> dict[str, list[Event]]:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from decimal import Decimal
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
@@ -49,6 +49,15 @@ class Capabilities(msgspec.Struct, frozen=True):
         """The gateway's own `capabilities`, and over them those of the configuration."""
         declared = {**dict(getattr(gateway, "capabilities", {})), **configured}
         return cls(**{name: bool(declared.get(name, False)) for name in cls.__struct_fields__})
+
+
+class _Missing(NamedTuple):
+    """What was different when a showing ended."""
+
+    differences: list[Difference]
+    orders: list[tuple[str, Order]]
+    """By uid, those that are active in the books and were not shown."""
+    trades: list[Difference]
 
 
 class Recovery:
@@ -166,7 +175,8 @@ class Recovery:
     def abandon(self, gateway_name: str) -> None:
         """The connect failed or was overtaken: what waited goes on, and the gateway stays closed for orders."""
         self._stage.end_showing(gateway_name, lambda unknown, ownerless, intents: [])
-        self._stage.close_showing(gateway_name)
+        if (shown := self._stage.showing(gateway_name)) is not None:
+            self._stage.close_showing(gateway_name, shown, lambda books: None)
         self.expect(gateway_name)
 
     async def accept(self, gateway_name: str, *, reason: str, by: str) -> Reconciliation:
@@ -231,16 +241,28 @@ class Recovery:
         await self._clear_positions(gateway_name)
         positions = await self._compare_positions(gateway_name, gateway, shown)
         # A connection that was lost meanwhile may have shown a part only: nothing may count as gone by that.
-        if _connection(gateway) != connection or not self._stage.close_showing(gateway_name, shown):
+        missing = None
+        if _connection(gateway) == connection:
+            missing = self._stage.close_showing(gateway_name, shown, lambda books: self._missing(books, shown))
+        if missing is None:
             self._give_up(gateway_name, shown)
             return None
-        found = [*_from_outcomes(outcomes), *self._stage.inspect(lambda books: list(_from_shown(books, shown)))]
+        found = [*_from_outcomes(outcomes), *missing.differences]
         if asked_orders:
-            found += await self._gone(gateway_name, shown, capabilities)
+            found += await self._settle_gone(missing.orders, can_query=capabilities.can_query_orders)
         if capabilities.can_query_trades:
-            today = trading_day(self._clock.now())
-            found += self._stage.inspect(lambda books: _gone_trades(books, shown, today))
+            found += missing.trades
         return [*found, *positions]
+
+    def _missing(self, books: Books, shown: Shown) -> _Missing:
+        """What the venue did not show, taken in the same instant in which the showing ends: what comes afterwards was
+        not missing.
+        """
+        return _Missing(
+            list(_from_shown(books, shown)),
+            [(uid, order) for uid, order in books.active_orders(shown.gateway_name) if uid not in shown.orders],
+            _gone_trades(books, shown, trading_day(self._clock.now())),
+        )
 
     def _give_up(self, gateway_name: str, shown: Shown) -> None:
         """Leave what was shown so far to the next connect."""
@@ -286,11 +308,13 @@ class Recovery:
 
     def _not_sent(self, intents: list[OrderIntent], orders: list[Order]) -> Iterable[IntentOutcome]:
         """An intent never reached a venue that lists all orders and none there may be its: not its side of its contract
-        either, because a venue may have changed the price or volume.
+        either, because a venue may have changed the price or volume. Of another day's orders the list says nothing.
         """
+        today = trading_day(self._clock.now())
         for intent in intents:
             side = (intent.vt_symbol, intent.direction)
-            if all((order.vt_symbol, order.direction) != side for order in orders):
+            is_of_today = trading_day(intent.created_at) == today
+            if is_of_today and all((order.vt_symbol, order.direction) != side for order in orders):
                 evidence = "not among the orders that the venue lists"
                 yield self._outcome(intent, IntentState.NOT_SENT, "", evidence)
 
@@ -304,15 +328,13 @@ class Recovery:
             at=self._clock.now(),
         )
 
-    async def _gone(self, gateway_name: str, shown: Shown, capabilities: Capabilities) -> list[Difference]:
-        active = self._stage.inspect(lambda books: list(books.active_orders(gateway_name)))
-        gone = [(uid, order) for uid, order in active if uid not in shown.orders]
-        if capabilities.can_query_orders and gone:
+    async def _settle_gone(self, gone: list[tuple[str, Order]], *, can_query: bool) -> list[Difference]:
+        if can_query and gone:
             for uid, order in gone:
                 self._end(uid, order, "not among the orders that the venue lists")
             await asyncio.wrap_future(self._stage.barrier())
             await self._settle()
-        return [_gone_difference(order, resolved=capabilities.can_query_orders) for _, order in gone]
+        return [_gone_difference(order, resolved=can_query) for _, order in gone]
 
     def _end(self, uid: str, order: Order, reason: str) -> None:
         """VnPy's handlers hear of it, but for an order whose id means another one by now."""

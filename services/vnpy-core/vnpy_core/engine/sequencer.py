@@ -109,7 +109,8 @@ class Call:
 class Shown:
     """What a gateway showed since its last connect began."""
 
-    def __init__(self, started_at: datetime, since: float) -> None:
+    def __init__(self, gateway_name: str, started_at: datetime, since: float) -> None:
+        self.gateway_name = gateway_name
         self.started_at = started_at
         self.since = since
         self.last_news = since
@@ -142,7 +143,8 @@ class Sequencer:
         self.orphans = {r.intent.client_order_id for r in books.intents.values() if r.is_open}
         """Open intents whose call is over: of an earlier run, or one that raised."""
         self.bound: Callable[[str, str], None] = lambda vt_orderid, strategy_name: None
-        """Told of each order id that is bound to a strategy's intent."""
+        """Told of each order id that is bound to an intent, and its strategy's name: "" where it has none, or where the
+        id has come again for an order that nobody sent through us."""
         self._clock = clock
         self._ids_unique = ids_unique
         self._inherited = frozenset(books.orders)
@@ -202,8 +204,8 @@ class Sequencer:
             self._raised.discard(outcome.client_order_id)
         record = self.books.intents.get(outcome.client_order_id)
         strategy_name = getattr(record.intent, "strategy_name", None) if record else None
-        if outcome.state is IntentState.BOUND and strategy_name:
-            self.bound(outcome.vt_orderid, strategy_name)
+        if outcome.state is IntentState.BOUND:
+            self.bound(outcome.vt_orderid, strategy_name or "")
         return Item(None, "", records.INTENT_OUTCOME, outcome.client_order_id, outcome)
 
     def _bind(self, intent: Intent, venue_id: str, evidence: str) -> Item:
@@ -237,6 +239,11 @@ class Sequencer:
     def open_orphans(self, gateway_name: str) -> list[OrderIntent]:
         """A gateway's open intents whose call is over."""
         return [i for i in self.books.open_intents(gateway_name) if i.client_order_id in self.orphans]
+
+    @property
+    def has_calls(self) -> bool:
+        """Whether anything is being sent now."""
+        return bool(self._calls)
 
     # --- waiting ---
 
@@ -286,13 +293,14 @@ class Sequencer:
 
     def _trade_fits(self, uid: str, trade: Trade) -> bool:
         known, namesake = self.books.order(uid), self.books.trade(trade_key(uid, trade))
-        if known is None or uid in self._seen:
+        is_of_this_run = uid in self._seen
+        if known is None or (is_of_this_run and known.is_active):
             return True
         if (known.vt_symbol, known.direction) != (trade.vt_symbol, trade.direction):
             return False
-        if namesake is not None:
-            return _is_same_fill(namesake, trade)
-        return known.is_active or _are_of_one_day(known.datetime, trade.datetime)
+        if namesake is not None and not _is_same_fill(namesake, trade):
+            return is_of_this_run and _are_of_one_day(namesake.datetime, trade.datetime)
+        return is_of_this_run or known.is_active or _are_of_one_day(known.datetime, trade.datetime)
 
     def _new_uid(self, event: Order | Trade) -> str:
         """A name for an order that nobody sent through us; some venues give an id twice on a day."""
@@ -301,6 +309,8 @@ class Sequencer:
         while uid in self.books.orders:
             number += 1
             uid = f"{base}#{number}"
+        if self.books.uid(event.vt_orderid) is not None:
+            self.bound(event.vt_orderid, "")
         return uid
 
     def _name_order(self, item: Item, order: Order) -> tuple[str, list[Entry]]:

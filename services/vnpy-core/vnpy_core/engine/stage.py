@@ -352,7 +352,8 @@ class Stage:
     def begin_showing(self, gateway_name: str) -> Shown:
         """Collect what this gateway sends from now on; where intents are open, unknown orders wait."""
         with self._lock:
-            shown = self.sequencer.shown[gateway_name] = Shown(self._clock.now(), self._clock.monotonic())
+            shown = Shown(gateway_name, self._clock.now(), self._clock.monotonic())
+            self.sequencer.shown[gateway_name] = shown
             return shown
 
     def showing(self, gateway_name: str) -> Shown | None:
@@ -378,14 +379,13 @@ class Stage:
         yield from self._parked.get(gateway_name, ())
         yield from (item for item in self._items if item.gateway == gateway_name)
 
-    def close_showing(self, gateway_name: str, shown: Shown | None = None) -> bool:
-        """Collect no more; False where not `shown` (None: whatever it is) but another showing is under way."""
+    def close_showing(self, gateway_name: str, shown: Shown, look: Callable[[Books], T]) -> T | None:
+        """Collect no more, and `look(books)` before anything else happens; None where another showing is under way."""
         with self._lock:
-            current = self.sequencer.shown.get(gateway_name)
-            if current is None or (shown is not None and current is not shown):
-                return False
+            if self.sequencer.shown.get(gateway_name) is not shown:
+                return None
             del self.sequencer.shown[gateway_name]
-            return True
+            return look(self.books)
 
     # --- state ---
 
@@ -478,6 +478,7 @@ class Stage:
         while True:
             with self._lock:
                 if self._stopping and not self._is_busy():
+                    self._ended = True  # with the same look: what is put from here on goes straight through
                     return
                 is_carrying = self._carry is not None and self._failure is None
                 if not (self._stopping or self._first or self._items or is_carrying):

@@ -88,10 +88,10 @@ def restore(archive: Path, folder: Path, *, force: bool = False) -> Path | None:
         try:
             _unpack(archive, unpacked)
             aside = _move_aside(present, folder) if present else None
+            # Clients that saw later events than the backup holds must notice, also where this is cut short.
+            (folder / RESTORED).touch()
             for path in unpacked.iterdir():
                 path.replace(folder / path.name)
-            # Clients that saw later events than the backup holds must notice.
-            (folder / RESTORED).touch()
         finally:
             shutil.rmtree(unpacked)
     return aside

@@ -47,11 +47,13 @@ class CtaMemory:
         self._engine.__dict__.pop("sync_strategy_data", None)
 
     def attribute(self, vt_orderid: str, strategy_name: str) -> None:
-        """An order turned out to be this strategy's. Any thread; waits for nothing."""
+        """An id turned out to be this strategy's order, or with "" nobody's. Any thread; waits for nothing."""
         strategy = self._engine.strategies.get(strategy_name)
         if strategy is not None:
             self._engine.orderid_strategy_map[vt_orderid] = strategy
             self._engine.strategy_orderid_map[strategy_name].add(vt_orderid)
+        elif former := self._engine.orderid_strategy_map.pop(vt_orderid, None):
+            self._engine.strategy_orderid_map[former.strategy_name].discard(vt_orderid)
 
     def restore(
         self,
