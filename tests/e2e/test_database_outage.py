@@ -15,7 +15,8 @@ import pytest
 
 from testkit import invariants
 from testkit.flood import SYMBOL
-from testkit.kills import KillRun, eventually
+from testkit.kills import KillRun
+from testkit.load import eventually
 from testkit.servers import MariaDb, running
 
 OUTAGE_S = 60.0

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from testkit.kills import KillRun, eventually
+from testkit.kills import KillRun
+from testkit.load import eventually
 from testkit.venue import RB
 
 DISK_MB = 24

@@ -22,11 +22,11 @@ from testkit.kills import (
     GATEWAY_SECRET,
     STRATEGY_NAME,
     KillRun,
-    eventually,
     failpoints,
     outlived_starts,
     strategy_position,
 )
+from testkit.load import eventually
 from vnpy_core.adapters.journal.file import FILE_NAME
 
 KILLS = 50

@@ -251,7 +251,9 @@ class Sql:
 
 def _i1_trades(found: Observed) -> Iterator[str]:
     """Every ledger trade once in journal and SQL, with its content, and none that the ledger lacks."""
-    truth = {f"{found.gateway}.{tradeid}": _content(trade, found.gateway) for tradeid, trade in _by_id(found)}
+    truth = {
+        f"{found.gateway}.{tradeid}": _content(trade, found.gateway) for tradeid, trade in found.ledger_trades.items()
+    }
     rows = [row for row in found.rows("trade.executed") if row.data["gateway_name"] == found.gateway]
     fresh = Counter(row.data["vt_tradeid"] for row in rows if not row.carried)
     journal = {row.data["vt_tradeid"]: _content(row.data, found.gateway) for row in rows}
@@ -398,10 +400,6 @@ class Canaries:
 
 
 # --- words and numbers ---
-
-
-def _by_id(found: Observed) -> Iterable[tuple[str, dict[str, Any]]]:
-    return found.ledger_trades.items()
 
 
 def _vt_symbol(row: Any) -> str:

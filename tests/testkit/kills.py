@@ -12,25 +12,22 @@ import importlib
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from websockets.exceptions import ConnectionClosed, WebSocketException
-from websockets.sync.client import connect
-
 from testkit import invariants
-from testkit.venue import BTC, PLENTY, RB, RawClient, VenueProcess
+from testkit.load import Listener, Load, Loop, Market, ask, eventually
+from testkit.venue import BTC, VenueProcess
 from vnpy_core.adapters.journal.file import FILE_NAME
-from vnpy_core.gateways.paper import wire
 
 TESTS = Path(__file__).resolve().parents[1]
 PACKAGE = TESTS.parent / "services" / "vnpy-core" / "vnpy_core"
@@ -38,7 +35,6 @@ PASSWORD = "canary-admin-password-4711"  # planted: it must appear nowhere
 GATEWAY_SECRET = "canary-setting-over-rest-4713"
 STRATEGY_NAME = "killed"
 READY_S = 30.0
-CALM_S = 30.0
 WARM = ("uvicorn", "uvicorn.loops.auto", "uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto",
         "vnpy_core.app", "vnpy_core.engine.host", "vnpy_core.gateways.paper.remote", "vnpy_core.adapters.store.sql",
         "aiosqlite", "vnpy_ctastrategy.engine", "vnpy_riskmanager.engine", "vnpy_algotrading.engine",
@@ -119,7 +115,9 @@ class KillStrategy(CtaTemplate):
     def keep_stops(self, tick):
         mine = [s for s in self.cta_engine.stop_orders.values() if s.strategy_name == self.strategy_name]
         if len(mine) < 3:
-            self.buy(round(tick.ask_price_1 + 2 + self.ticks % 9, 1), 0.001, stop=True)
+            # Soon triggered, or there until it is cancelled.
+            reach = 2 + self.ticks % 9 if self.ticks % 12 == 4 else 900
+            self.buy(round(tick.ask_price_1 + reach, 1), 0.001, stop=True)
         elif self.ticks % 30 == 4:
             self.cancel_order(min(mine, key=lambda s: int(s.stop_orderid.rpartition(".")[2])).stop_orderid)
 '''
@@ -130,8 +128,6 @@ Constants = dict[str, dict[str, Any]]
 
 def failpoints() -> list[str]:
     """Every name that the package hits, so that a new one is killed at without being listed."""
-    import re
-
     found = {name for path in PACKAGE.rglob("*.py") for name in re.findall(r'\bhit\("([^"]+)"\)', path.read_text())}
     return sorted(found)
 
@@ -349,23 +345,6 @@ class KillableService:
         return line
 
 
-def ask(
-    connection: http.client.HTTPConnection, method: str, path: str, token: str, body: Any, answers: Path | None = None
-) -> tuple[int, Any]:
-    """Status and decoded body. Raises OSError, also where the answer broke off."""
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-    try:
-        connection.request(method, path, json.dumps(body) if body is not None else None, headers)
-        response = connection.getresponse()
-        raw = response.read()
-    except http.client.HTTPException as error:
-        raise ConnectionError(f"{error!r}") from error
-    if answers is not None:
-        with answers.open("ab") as file:
-            file.write(raw + b"\n")
-    return response.status, json.loads(raw) if raw else None
-
-
 def _write_home(folder: Path, config: str) -> None:
     """Configuration, the strategy, and risk rules that leave the load alone."""
     (folder / "vnpy_config").mkdir(parents=True, exist_ok=True)
@@ -389,262 +368,6 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-# --- the market, the load and the listener ---
-
-
-class Loop:
-    """Something done again and again in a thread of its own, that can be paused at rest."""
-
-    def __init__(self, name: str) -> None:
-        self._going = threading.Event()
-        self._ended = threading.Event()
-        self._resting = threading.Event()
-        self.failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def go(self) -> None:
-        self._resting.clear()
-        self._going.set()
-
-    def pause(self) -> None:
-        """Returns when it rests."""
-        self._going.clear()
-        assert self._resting.wait(CALM_S), f"{self._thread.name} does not come to rest"
-        if self.failure is not None:
-            raise self.failure
-
-    def end(self) -> None:
-        self._ended.set()
-        self._going.set()
-        self._thread.join(CALM_S)
-
-    def step(self) -> None:
-        raise NotImplementedError
-
-    def _run(self) -> None:
-        try:
-            while not self._ended.is_set():
-                if not self._going.is_set():
-                    self._resting.set()
-                    self._going.wait(1.0)
-                    continue
-                self.step()
-        except BaseException as error:  # noqa: BLE001 - raised again where the test waits
-            self.failure = error
-        finally:
-            self._resting.set()
-
-
-class Market(Loop):
-    """Moves the venue's books, also while the service is dead: orders fill when nobody listens."""
-
-    def __init__(self, venue: VenueProcess, seed: str, *, pause_s: float = 0.02) -> None:
-        super().__init__("market")
-        self._random = random.Random(f"{seed} market")
-        self._venue = venue
-        self._client: RawClient | None = None
-        self._pause = pause_s
-        self.price = 3500
-
-    def step(self) -> None:
-        self.price = min(3560, max(3440, self.price + self._random.randint(-4, 4)))
-        self._show(RB, self.price, self.price + 1)
-        self._show(BTC, self.price * 10, self.price * 10 + 0.1)
-        time.sleep(self._pause)
-
-    def close(self) -> None:
-        """End its connection to the venue; it rests."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
-
-    def _show(self, vt_symbol: str, bid: float, ask: float) -> None:
-        """On a connection of its own, for the test's is the test's thread's."""
-        if self._client is None:
-            self._client = RawClient(self._venue.socket)
-        symbol, _, exchange = vt_symbol.rpartition(".")
-        self._client.send(wire.Book(symbol=symbol, exchange=exchange, bid=bid, ask=ask, volume=PLENTY))
-        self._client.read()
-
-
-class Load(Loop):
-    """Orders with client ids, cancels, and the same key again whenever the answer was none."""
-
-    def __init__(
-        self, service: KillableService, seed: str, number: int, market: Market, *, pause_s: float = 0.01
-    ) -> None:
-        super().__init__(f"load {number}")
-        self._service = service
-        self._random = random.Random(f"{seed} load {number}")
-        self._name = f"k{number}"
-        self._market = market
-        self._pause = pause_s
-        self._connection: http.client.HTTPConnection | None = None
-        self._count = 0
-        self.bodies: dict[str, dict[str, Any]] = {}
-        self.open: dict[str, None] = {}
-        """Keys of which no final answer is known; asked again in this order."""
-        self.answers: dict[str, set[str]] = defaultdict(set)
-        """key -> every vt_orderid that was ever given for it."""
-        self.acknowledged: dict[str, str] = {}
-        """key -> the highest status in which it was acknowledged by a 201."""
-        self.denied: dict[str, str] = {}
-        self.milliseconds: list[float] = []
-        self.statuses: dict[int, int] = defaultdict(int)
-
-    def step(self) -> None:
-        try:
-            self._act()
-        except OSError:
-            self.close()
-            time.sleep(0.02)
-        if self._pause:
-            time.sleep(self._pause)
-
-    def settle(self) -> None:
-        """Ask for each open key until its answer is final. In the test's thread, while the loop rests."""
-        deadline = time.monotonic() + CALM_S
-        while self.open:
-            assert time.monotonic() < deadline, f"keys without a final answer: {list(self.open)[:5]}"
-            try:
-                for key in list(self.open):
-                    self._place(key)
-            except OSError:  # the server closed an idle connection
-                self.close()
-            time.sleep(0.02)
-
-    def _act(self) -> None:
-        chance = self._random.random()
-        if self.open and chance < 0.4:
-            self._place(next(iter(self.open)))
-        elif self.answers and chance < 0.55:
-            self._cancel(self._random.choice(list(self.answers)[-40:]))
-        elif self.answers and chance < 0.65:
-            self._place(self._random.choice(list(self.answers)[-100:]))
-        else:
-            self._place(self._new())
-
-    def _new(self) -> str:
-        self._count += 1
-        key = f"{self._name}-{self._count}"
-        side = self._random.choice(("LONG", "SHORT"))
-        self.bodies[key] = {
-            "vt_symbol": RB,
-            "direction": side,
-            "offset": "OPEN",
-            "type": "LIMIT",
-            "volume": self._random.randint(1, 40),
-            "price": self._market.price + self._random.randint(-25, 25),
-            "client_order_id": key,
-            "reference": key,
-        }
-        self.open[key] = None
-        return key
-
-    def _place(self, key: str) -> None:
-        started = time.perf_counter()
-        status, answer = self._ask("POST", "/api/v1/trading/orders", self.bodies[key])
-        self.milliseconds.append((time.perf_counter() - started) * 1000)
-        self.statuses[status] += 1
-        if status == 201:
-            self.answers[key].add(answer["vt_orderid"])
-            self.acknowledged[key] = answer["status"]
-            self.open.pop(key, None)
-        elif status == 202:
-            if answer.get("vt_orderid"):
-                self.answers[key].add(answer["vt_orderid"])
-            self._look(key)
-        elif status in (409, 503, 507, 429) and answer["code"] != "IDEMPOTENCY_MISMATCH":
-            self.open[key] = None  # nothing was sent: the same key may pass later
-            time.sleep(0.02)
-        else:
-            assert status < 500, (key, status, answer)
-            self.denied[key] = f"{status} {answer}"
-            self.open.pop(key, None)
-
-    def _look(self, key: str) -> None:
-        """The outcome is unknown: look for the order instead of asking for another."""
-        status, answer = self._ask("GET", f"/api/v1/trading/orders/by-client-id/{key}")
-        if status == 200:
-            self.answers[key].add(answer["vt_orderid"])
-            self.open.pop(key, None)
-        else:
-            self.open[key] = None
-
-    def _cancel(self, key: str) -> None:
-        status, answer = self._ask("DELETE", f"/api/v1/trading/orders/{next(iter(self.answers[key]))}")
-        assert status in (202, 404, 409, 503), (key, status, answer)
-
-    def _ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        if not self._service.token:
-            raise ConnectionError("nobody has logged in yet")
-        if self._connection is None:
-            self._connection = http.client.HTTPConnection("127.0.0.1", self._service.port, timeout=15)
-        return ask(self._connection, method, path, self._service.token, body, self._service.answers)
-
-    def close(self) -> None:
-        """End its connection to the service; it rests."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-
-class Listener(Loop):
-    """A WebSocket client that applies snapshots and messages, and comes back after each kill."""
-
-    TOPICS = ("order.updated", "trade.executed", "position.updated", "account.updated", "stop_order.updated")
-    KEYS = {
-        "order.updated": ("orders", "vt_orderid"),
-        "trade.executed": ("trades", "vt_tradeid"),
-        "position.updated": ("positions", "vt_positionid"),
-        "account.updated": ("accounts", "vt_accountid"),
-        "stop_order.updated": ("stop_orders", "stop_orderid"),
-    }
-
-    def __init__(self, service: KillableService) -> None:
-        super().__init__("listener")
-        self._service = service
-        self.state: dict[str, dict[str, dict[str, Any]]] = self._empty()
-        self.problems: list[str] = []
-
-    def step(self) -> None:
-        if not self._service.token:
-            time.sleep(0.05)
-            return
-        headers = {"Authorization": f"Bearer {self._service.token}"}
-        with suppress(OSError, ConnectionClosed, WebSocketException, EOFError):
-            url = f"ws://127.0.0.1:{self._service.port}/ws"
-            with connect(url, additional_headers=headers, open_timeout=5, proxy=None, max_size=None) as client:
-                self.state = self._empty()
-                client.send(json.dumps({"op": "subscribe", "topics": list(self.TOPICS)}))
-                self._listen(client)
-        time.sleep(0.05)
-
-    def _listen(self, client: Any) -> None:
-        last = 0
-        while not self._ended.is_set():
-            try:
-                frame = json.loads(client.recv(0.5))
-            except TimeoutError:
-                continue
-            if "topic" not in frame or "data" not in frame:
-                continue
-            if not frame.get("snapshot") and frame["topic"] in ("order.updated", "trade.executed"):
-                if frame["seq"] <= last:
-                    self.problems.append(f"I6 seq went from {last} to {frame['seq']} ({frame['topic']})")
-                last = frame["seq"]
-            what, name = self.KEYS[frame["topic"]]
-            known = self.state[what].get(frame["data"][name])
-            if known is None or known.get("seq", 0) <= frame["data"].get("seq", 0):
-                self.state[what][frame["data"][name]] = frame["data"]
-
-    def _empty(self) -> dict[str, dict[str, dict[str, Any]]]:
-        return {what: {} for what, _ in self.KEYS.values()}
 
 
 # --- a run ---
@@ -777,30 +500,30 @@ class KillRun:
     def _loops(self) -> list[Loop]:
         return [self.market, *self.loads, self.listener]
 
-    def _unkept_promises(self, found: invariants.Observed) -> Iterable[str]:
+    def _unkept_promises(self, found: invariants.Observed) -> Iterator[str]:
         """What was answered to REST callers must be so."""
-        by_reference: dict[str, list[str]] = defaultdict(list)
+        sent: dict[str, list[str]] = defaultdict(list)
         for orderid, order in found.ledger_orders.items():
-            by_reference[order["reference"]].append(f"{found.gateway}.{orderid}")
-        journal = {row.data["vt_orderid"]: row.data for row in found.order_rows()}
+            sent[order["reference"]].append(f"{found.gateway}.{orderid}")
+        journal = {row.data["vt_orderid"]: row.data["status"] for row in found.order_rows()}
         for load in self.loads:
             for key in load.bodies:
-                sent, told = by_reference.get(key, []), load.answers.get(key, set())
-                if len(sent) > 1:
-                    yield f"REST key {key} was sent {len(sent)} times: {sent}"
-                if len(told) > 1:
-                    yield f"REST key {key} was answered with different orders: {sorted(told)}"
-                for name in told:
-                    if name in sent:
-                        continue
-                    state = journal.get(name)
-                    if state is None or sent or load.acknowledged.get(key) not in (None, "SUBMITTING", "CANCELLED"):
-                        yield (
-                            f"REST key {key} was answered {load.acknowledged.get(key)} as {name}; "
-                            f"venue {sent}, journal {state and state['status']}"
-                        )
-                if key in load.denied and sent:
-                    yield f"REST key {key} was denied ({load.denied[key]}), but the venue has {sent}"
+                yield from _broken_promises(load, key, sent[key], journal)
+
+
+def _broken_promises(load: Load, key: str, sent: list[str], journal: Mapping[str, str]) -> Iterator[str]:
+    """`sent` are the venue's orders that bear this key, `journal` the last status by vt_orderid."""
+    told, statuses = load.answers.get(key, set()), load.acknowledged.get(key, set())
+    if len(sent) > 1:
+        yield f"REST key {key} was sent {len(sent)} times: {sent}"
+    if len(told) > 1:
+        yield f"REST key {key} was answered with different orders: {sorted(told)}"
+    for name in told - set(sent):
+        # Its request may have been lost on the way; then it was never more than sent, and it has ended.
+        if name not in journal or sent or statuses - {"SUBMITTING", "CANCELLED"}:
+            yield f"REST key {key} was answered {statuses} as {name}; venue {sent}, journal {journal.get(name)}"
+    if key in load.denied and sent:
+        yield f"REST key {key} was denied ({load.denied[key]}), but the venue has {sent}"
 
 
 def attribution_problems(found: invariants.Observed) -> Iterable[str]:
@@ -848,12 +571,3 @@ def stop_order_problems(found: invariants.Observed) -> Iterable[str]:
             yield f"stop order {row.key} came back from {ended[row.key]} as {row.data['status']} in row {row.seq}"
         if row.data["status"] != "WAITING":
             ended[row.key] = row.data["status"]
-
-
-def eventually(condition: Callable[[], object], seconds: float = CALM_S, what: str = "it did not happen") -> Any:
-    """The condition's first true value."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
-    return value

@@ -711,9 +711,8 @@ class Simulation:
         assert active <= set(reopened.orders)
         for symbol in ("a.SHFE", "b.SHFE"):
             assert reopened.net(NAME, symbol) == mine.net(NAME, symbol)
-        assert [i.client_order_id for i in reopened.open_intents(NAME)] == [
-            i.client_order_id for i in mine.open_intents(NAME)
-        ]
+        open_ones = [sorted(i.client_order_id for i in books.open_intents(NAME)) for books in (reopened, mine)]
+        assert open_ones[0] == open_ones[1]
         ids = {k.event.vt_orderid for k in reopened.orders.values() if isinstance(k.event, Order)}
         assert {v: reopened.uid(v) for v in ids} == {v: mine.uid(v) for v in ids}
 

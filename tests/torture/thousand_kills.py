@@ -15,7 +15,9 @@ import pytest
 from testkit.kills import KillRun, failpoints
 
 KILLS = int(os.environ.get("VNPYCORE_TORTURE_KILLS", "1000"))
-ON_ONE_FOLDER = 100
+PARTS = max(1, KILLS // 200)
+ON_ONE_FOLDER = max(1, KILLS // (2 * PARTS))
+"""Kills in one data folder; there are two durabilities."""
 SEED = os.environ.get("VNPYCORE_TEST_SEED") or secrets.token_hex(4)
 SOONER = {"CUT_S": 0.2, "MAINTAIN_S": 0.1, "CARRY_ROWS_TO_CUT": 1, "CARRY_SPREAD": 0}
 
@@ -38,7 +40,7 @@ def kill_somehow(run: KillRun) -> None:
 
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("durability", ["power", "process"])
-@pytest.mark.parametrize("part", range(max(1, KILLS // ON_ONE_FOLDER // 2)))
+@pytest.mark.parametrize("part", range(PARTS))
 def test_kills(tmp_path, durability: str, part: int) -> None:
     seed = f"{SEED}-{durability}-{part}"
     print(f"seed {SEED}, part {seed}")

@@ -318,6 +318,13 @@ def test_the_same_id_on_the_next_day_is_another_order(world):
     assert after.books.order("P.1@2026-11-21").status is DomainStatus.NOTTRADED
 
 
+def test_the_id_of_an_order_that_ended_may_come_again_within_a_run(world):
+    world.put_and_step(order_event(status=Status.CANCELLED))
+    assert world.put_and_step(order_event()) == []  # late
+    assert len(world.put_and_step(order_event(datetime=START + DAY))) == 1
+    assert world.keys(topics.ORDER_UPDATED) == ["P.1@2026-11-20", "P.1@2026-11-21"]
+
+
 def test_the_same_id_for_another_content_on_the_same_day_is_another_order(world):
     world.put_and_step(order_event(status=Status.ALLTRADED, traded=10.0))
     after = world.restarted()

@@ -81,7 +81,7 @@ BACKLOG_LIMIT = 100_000
 """Messages waiting for the loop past which new orders are refused: orders and trades are never dropped."""
 ADOPT_INTERVAL_S = 1.0
 WATCH_INTERVAL_S = 0.5
-LAST_ROWS = 50
+LAST_ROWS = 10
 """Journal rows before the end in which the order of a stop order that was just triggered is looked for."""
 LATE_S = 0.5
 """An event thread that is later than this is gone past when a person wants everything cancelled."""

@@ -31,6 +31,7 @@ from vnpy_core.domain.books import (
     progress,
     trade_key,
     trading_day,
+    uid_in,
 )
 from vnpy_core.domain.enums import IntentState
 from vnpy_core.domain.events import Event as DomainEvent
@@ -283,8 +284,8 @@ class Sequencer:
 
     def _order_fits(self, uid: str, order: Order) -> bool:
         known = self.books.order(uid)
-        if uid in self._seen:  # within a run only the id of an order that has ended may come again
-            return known is None or known.is_active or content_of(known) == content_of(order)
+        if uid in self._seen and (known is None or known.is_active):
+            return True  # within a run only the id of an order that has ended may come again
         if known is None:
             record = self.books.intents.get(uid)
             intent = record.intent if record else None
@@ -411,9 +412,10 @@ class Sequencer:
             if known.vt_orderid == trade.vt_orderid:
                 # Its order got another name meanwhile. Without a time it may also be another day's.
                 return other, is_unique or other in self._seen or trade.datetime is not None
-        for other in alike:
-            # Sent again under a new id of its order, where that id is news to us.
-            if not is_unique and uid not in self._inherited and other not in self._seen:
+        is_news = not is_unique and uid not in self._inherited and self.books.intent_of_order(uid) is None
+        for other, known in alike.items():
+            # Sent again under a new id of its order, where that id is news to us and the old one was not shown.
+            if is_news and other not in self._seen and uid_in(other, known) not in self._seen:
                 return other, trade.datetime is not None
         return key, True  # its own: two orders may be filled alike
 
