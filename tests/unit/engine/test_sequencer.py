@@ -374,6 +374,21 @@ def test_a_fill_of_a_known_order_is_its_own_however_alike_anothers_is(world):
     assert after.keys(topics.TRADE_EXECUTED) == ["P:P.1@2026-11-20/t1", "P:P.2@2026-11-20/t1"]
 
 
+def test_an_alike_fill_under_a_new_id_is_another_one_where_the_order_of_the_known_one_is_shown_too(world):
+    world.put_and_step(order_event("1"), trade_event("1"))
+    after = world.restarted()
+    after.put_and_step(order_event("1"), order_event("900"), trade_event("900"))
+    assert after.keys(topics.TRADE_EXECUTED) == ["P:P.1@2026-11-20/t1", "P:P.900@2026-11-20/t1"]
+
+
+def test_an_alike_fill_of_an_order_of_ours_is_another_one(world):
+    world.put_and_step(order_event("1"), trade_event("1"))
+    after = world.restarted()
+    after.send(order_intent(), "P.900", order_event("900"))
+    after.put_and_step(trade_event("900"))
+    assert after.keys(topics.TRADE_EXECUTED) == ["P:P.1@2026-11-20/t1", "P:c1/t1"]
+
+
 def test_a_fill_of_which_nothing_tells_whether_it_is_known_is_put_aside(world):
     timeless = {"datetime": None}
     world.put_and_step(order_event("1"), trade_event("1", **timeless))
