@@ -89,7 +89,7 @@ def test_a_hundred_flaps_under_load_double_nothing(run: KillRun) -> None:
     run.resume()
     placed, dropped = len(run.venue.orders()), 0
     while dropped < FLAPS:
-        time.sleep(run.random.uniform(0.1, 0.4))
+        time.sleep(run.random.uniform(0.15, 0.3))
         dropped = run.venue.disconnect().dropped - before.dropped
     run.service.wait_ready()
     found = run.check()
