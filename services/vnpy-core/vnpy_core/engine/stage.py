@@ -43,7 +43,7 @@ from vnpy_core.ports.journal import Journal, Row
 
 STALL_S = 0.25
 """A commit that takes longer refuses new orders until one succeeds."""
-GROUP = 2_000
+GROUP = 500
 """Events in one commit at most."""
 BACKLOG_ROWS = 10_000
 """Rows in one commit at most, of those that could not be written before."""
