@@ -7,6 +7,7 @@ matter: then nothing trades, nothing is cancelled and no fill is seen. Decision 
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import traceback
 from collections.abc import Callable
@@ -226,7 +227,14 @@ class Watchdog:
         return Hang(callback=_name(callbacks.current), strategy_name=_strategy_on(self._frame()), stack=self._stack())
 
     def _frame(self) -> FrameType | None:
-        return sys._current_frames().get(self._guard.engine._thread.ident or 0)
+        # A garbage collection inside the call can deadlock all threads (python/cpython#106883, before 3.11.9).
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            return sys._current_frames().get(self._guard.engine._thread.ident or 0)
+        finally:
+            if was_enabled:
+                gc.enable()
 
     def _stack(self) -> str:
         frame = self._frame()
