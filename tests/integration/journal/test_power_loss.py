@@ -130,7 +130,8 @@ def test_process_mode_loses_rows_but_never_tears_the_file(run):
         what = f"cut {number} at operation {cut_at}, seed {SEED}"
         journal = open_again(path, "process", "the next boot")
         state = journal.state()
-        assert journal.epoch == "100", what
+        # Cut before the first run was seen to begin, the file is new and nobody was told of a row.
+        assert journal.epoch == "100" or state.last_seq == 0, what
         assert journal.read(0, 1000) == [row(seq) for seq in range(state.first_seq, state.last_seq + 1)], what
         journal.close()
         assert verify(path).problems == [], what
