@@ -29,10 +29,8 @@ RATE = 8_000
 LONGEST_S = 120.0
 """So long that may take."""
 DRAIN_ROWS_S = 10_000
-SLOWEST_ROWS_S = 1_000
-"""What no machine is slower than; the figure asked for is printed here and asserted in `make torture`."""
-P99_MS = 2_000.0
-"""A generous bound: the ratio of 1.1 to the normal one is looked at in `make torture`."""
+P99_MS = 100.0
+"""Or twice the normal one, where the machine is noisy; the ratio of 1.1 is looked at in `make torture`."""
 WINDOW_S = 3.0
 """The rate of draining is that of the best such window, and of the part of the machine that was left to it: other
 programs share it."""
@@ -218,7 +216,7 @@ def outage(run: KillRun, database: MariaDb, normal_s: float, outage_s: float, qu
     run.check(within=30)
     check_flood(run, count)
     assert run.loads[0].statuses[201] > 0.9 * sum(run.loads[0].statuses.values())
-    assert drained.best >= SLOWEST_ROWS_S
+    assert drained.best >= DRAIN_ROWS_S * (1 - drained.others)
     return Outcome(normal, without, drained)
 
 
