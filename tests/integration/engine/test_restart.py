@@ -230,3 +230,5 @@ async def test_a_stop_order_whose_order_was_on_its_way_as_the_process_ended_is_n
     async with run_host(gateways={"P": listed}, strategies=KEEPER, data=left.data) as host:
         await starts(host)
         assert "STOP.1" not in host.main_engine.engines["CtaStrategy"].stop_orders
+        await until(lambda: host.view.stop_orders["STOP.1"].status == "CANCELLED")
+        await until(lambda: "STOP.1" not in host._stage.books.stop_orders)  # nor after the next start

@@ -533,6 +533,10 @@ class EngineHost:
                 strategy_name=stop.strategy_name,
                 stop_orderid=stop.stop_orderid,
             )
+            # Or the next start, which looks at other rows, would put it back.
+            ended = msgspec.structs.replace(stop, status="CANCELLED")
+            self._stage.record(topics.STOP_ORDER_UPDATED, stop.stop_orderid, ended)
+            self._bridge.emit(topics.STOP_ORDER_UPDATED, stop.stop_orderid, ended)
         await self._commands.run(lambda: memory.restore(orders, trades, stops, highest_stop), deadline_s=30)
 
     async def _load_apps(self) -> None:
