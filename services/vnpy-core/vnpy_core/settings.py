@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from vnpy_core.adapters.journal.settings import JournalSettings
 from vnpy_core.adapters.store.settings import StoreSettings
+from vnpy_core.adapters.timeseries.settings import RecorderSettings, TimeSeriesSettings
 from vnpy_core.domain.errors import ConfigurationError, FieldError
 from vnpy_core.engine.settings import AppSettings, EngineSettings, GatewaySettings, StrategySettings, default_apps
 from vnpy_core.features.auth.settings import AuthSettings
@@ -107,6 +108,8 @@ class Settings(_Frozen):
     streaming: StreamingSettings = Field(default_factory=StreamingSettings)
     journal: JournalSettings = Field(default_factory=JournalSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
+    timeseries: TimeSeriesSettings = Field(default_factory=TimeSeriesSettings)
+    recorder: RecorderSettings = Field(default_factory=RecorderSettings)
     engine: EngineSettings = Field(default_factory=EngineSettings)
     apps: dict[str, AppSettings] = Field(default_factory=default_apps)
     gateways: dict[str, GatewaySettings] = Field(default_factory=dict)

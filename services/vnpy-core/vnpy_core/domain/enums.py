@@ -141,3 +141,18 @@ class ReconciliationState(StrEnum):
     """Differences wait for a decision; no order passes."""
     ACCEPTED = "ACCEPTED"
     """An admin accepted the differences."""
+
+
+class JobState(StrEnum):
+    """How far long work is."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    DONE = "DONE"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it has ended."""
+        return self in (JobState.DONE, JobState.FAILED, JobState.CANCELLED)

@@ -19,7 +19,8 @@
     │   ├── RateLimited
     │   ├── Overloaded              the event thread or a queue is busy
     │   │   ├── JournalFailed          the journal cannot be written or read
-    │   │   └── StoreUnavailable       the database is away
+    │   │   ├── StoreUnavailable       the database is away
+    │   │   └── TimeSeriesUnavailable  the tick and bar store is away
     │   └── StorageFull             the disk is full
     ├── PoisonRow                park this row, go on with the next
     ├── OutcomeUnknown           do not send again: look whether it happened
@@ -165,6 +166,10 @@ class JournalFailed(Overloaded):
 
 class StoreUnavailable(Overloaded):
     """The database is away or does not answer in time."""
+
+
+class TimeSeriesUnavailable(Overloaded):
+    """The tick and bar store is away or does not answer in time."""
 
 
 class PoisonRow(CoreError):

@@ -17,6 +17,7 @@ from vnpy_core.domain.enums import (
     HaltMode,
     HaltScope,
     IntentState,
+    JobState,
     LogLevel,
     Offset,
     OrderType,
@@ -361,3 +362,20 @@ class Quarantine(Event, frozen=True, gc=False, kw_only=True):
     known: dict[str, Any]
     arrived: dict[str, Any]
     at: Datetime
+
+
+class Job(Event, frozen=True, gc=False, kw_only=True):
+    """Long work and how far it is. Topic `job.updated`."""
+
+    id: str
+    kind: str
+    """`import`, `export`, `download`."""
+    state: JobState
+    progress: float = 0.0
+    """0 to 1; an estimate where the amount of work is not known beforehand."""
+    message: str = ""
+    result: dict[str, Any] | None = None
+    """What came out, once it ended: counts, and for an import the bad rows with line and reason."""
+    created_at: Datetime
+    updated_at: Datetime
+    by: str = ""

@@ -56,7 +56,9 @@ class EventBridge:
         *,
         epoch: str,
         seq: int,
+        on_tick: Callable[[events.Tick], None] | None = None,
     ) -> None:
+        """`on_tick` sees every tick, on the event thread, and returns at once."""
         self.epoch = epoch
         self.seq = seq
         self.ticks_conflated = 0
@@ -71,6 +73,7 @@ class EventBridge:
         self._scheduled = False
         self._holding = False
         self._tick_seqs: dict[str, int] = {}
+        self._on_tick = on_tick
         self._put: Callable[[Event], None] = lambda event: None
         self._handlers: dict[str, Callable[[Event], None]] = {
             EVENT_TICK: lambda event: self._tick(event.data),
@@ -133,7 +136,10 @@ class EventBridge:
         vt_symbol = data.vt_symbol
         seq = self._tick_seqs[vt_symbol] = self._tick_seqs.get(vt_symbol, 0) + 1
         topic = topics.tick(vt_symbol)
-        message = Message(topic, vt_symbol, self.epoch, self.seq, self._clock.now(), translate.tick(data, seq))
+        tick = translate.tick(data, seq)
+        if self._on_tick is not None:
+            self._on_tick(tick)
+        message = Message(topic, vt_symbol, self.epoch, self.seq, self._clock.now(), tick)
         waiting = len(self._inbox)
         if (waiting > TICK_LIMIT or self._late_ticks) and self._conflated(topic, message, waiting):
             return

@@ -28,6 +28,7 @@ from vnpy_core.engine.settings import GatewaySettings
 from vnpy_core.kit.files import write_atomic
 from vnpy_core.kit.tasks import BackgroundTasks, in_own_thread
 from vnpy_core.ports.flow import Flow
+from vnpy_core.ports.timeseries import TimeSeriesStore
 
 CONNECT_PATIENCE_S = 30.0
 """How long a connect may go without a word before the gateway's state says so."""
@@ -140,8 +141,12 @@ class Gateways:
         subscriptions: Subscriptions,
         recovery: Recovery,
         on_connected: Callable[[], Awaitable[None]],
+        history: TimeSeriesStore | None = None,
     ) -> None:
-        """`setting_folders` may hold `connect_<name>.json`, later ones winning; `on_connected` starts strategies."""
+        """`setting_folders` may hold `connect_<name>.json`, later ones winning; `on_connected` starts strategies.
+
+        Gateways that have a `history` attribute get the tick store there, to replay from.
+        """
         self._main_engine = main_engine
         self._commands = commands
         self._bridge = bridge
@@ -153,6 +158,7 @@ class Gateways:
         self.subscriptions = subscriptions
         self._recovery = recovery
         self._on_connected = on_connected
+        self._history = history
         self._records: dict[str, GatewayRecord] = {}
 
     def load(self) -> None:
@@ -422,6 +428,8 @@ class Gateways:
     def _bind_flow(self, record: GatewayRecord) -> None:
         if hasattr(record.gateway, "bind_flow"):
             record.gateway.bind_flow(self._flow)
+        if hasattr(record.gateway, "history"):
+            record.gateway.history = self._history
 
     def _subscribe(self, vt_symbol: str, gateway_name: str) -> None:
         symbol, _, exchange = vt_symbol.rpartition(".")

@@ -50,6 +50,7 @@ from vnpy_core.domain.events import (
     OrderIntent,
     Position,
     StopOrderUpdate,
+    Tick,
     Trade,
 )
 from vnpy_core.domain.reconciliation import Reconciliation
@@ -76,6 +77,7 @@ from vnpy_core.ports.clock import Clock
 from vnpy_core.ports.engine import EngineStatus
 from vnpy_core.ports.flow import Flow
 from vnpy_core.ports.journal import Journal
+from vnpy_core.ports.timeseries import TimeSeriesStore
 
 BACKLOG_LIMIT = 100_000
 """Messages waiting for the loop past which new orders are refused: orders and trades are never dropped."""
@@ -116,6 +118,8 @@ class EngineHost:
         new_id: Callable[[], str],
         drained: Callable[[], int] = lambda: 0,
         on_commit: Callable[[], None] = lambda: None,
+        on_tick: Callable[[Tick], None] | None = None,
+        history: TimeSeriesStore | None = None,
         main_engine: MainEngine | None = None,
         exit_process: Callable[[int], None] | None = None,
         last_resort: LastResort | None = None,
@@ -123,7 +127,8 @@ class EngineHost:
         """Make an engine, or attach to `main_engine`, which somebody else made and will close. Not yet started.
 
         Reads the books from `journal` (blocks). `drained` is the store's watermark; `on_commit` is called on the
-        journal thread after each commit. `exit_process` and `last_resort` are for a process of our own: they end it
+        journal thread after each commit, `on_tick` on the event thread for each tick. Gateways that replay read
+        `history`. `exit_process` and `last_resort` are for a process of our own: they end it
         when the event thread cannot be brought back, and when no Python runs any more.
         """
         self._settings = settings
@@ -152,7 +157,9 @@ class EngineHost:
         self.main_engine = main_engine or MainEngine(event_engine)
         loop = asyncio.get_running_loop()
         self._commands = CommandDoor(event_engine, loop, deadline_s=settings.engine.command_deadline_s)
-        self._bridge = EventBridge(loop, bus, view, clock, flow, epoch=journal.epoch, seq=self._stage.last_seq)
+        self._bridge = EventBridge(
+            loop, bus, view, clock, flow, epoch=journal.epoch, seq=self._stage.last_seq, on_tick=on_tick
+        )
         self._recovery = Recovery(
             self._stage,
             clock,
@@ -194,6 +201,7 @@ class EngineHost:
             subscriptions=Subscriptions(settings.data / "subscriptions.json"),
             recovery=self._recovery,
             on_connected=self._start_strategies,
+            history=history,
         )
         self._bus = bus
         self._apps: dict[str, str] = {}
@@ -243,6 +251,10 @@ class EngineHost:
         self._judge_last_words()
         await self._restore_strategies()
         await self._gateways.auto_connect()
+
+    def emit(self, topic: str, key: str, data: Event) -> None:
+        """Publish something of a feature's own. Any thread."""
+        self._bridge.emit(topic, key, data)
 
     async def stop(self) -> None:
         """Strategies, cancels, gateways, drain, apps, in this order; a host attached to is left as it was found."""

@@ -12,7 +12,7 @@ from decimal import Decimal
 import pytest
 
 from vnpy_core.domain.errors import ConfigurationError
-from vnpy_core.gateways.paper.feeds.sessions import SHANGHAI
+from vnpy_core.domain.sessions import SHANGHAI
 from vnpy_core.gateways.paper.ledger import Ledger
 from vnpy_core.kit.flow import CreditFlow
 

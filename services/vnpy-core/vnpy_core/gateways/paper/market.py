@@ -9,10 +9,10 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import chain, islice
 
 from vnpy_core.domain.errors import ConfigurationError
+from vnpy_core.domain.sessions import trading_day
 from vnpy_core.gateways.paper.contracts import ContractTable
 from vnpy_core.gateways.paper.feeds.generated import GeneratedMarket
 from vnpy_core.gateways.paper.feeds.replay import Replay
-from vnpy_core.gateways.paper.feeds.sessions import trading_day
 from vnpy_core.gateways.paper.model import ContractSpec, Snapshot, VenueOrder, VenueTrade
 from vnpy_core.gateways.paper.settings import PaperSettings, words
 from vnpy_core.gateways.paper.venue import PaperVenue

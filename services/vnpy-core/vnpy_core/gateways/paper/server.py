@@ -23,10 +23,10 @@ from typing import TypeVar
 import structlog
 
 from vnpy_core.domain.errors import ConfigurationError, StorageFull
+from vnpy_core.domain.sessions import trading_day
 from vnpy_core.gateways.paper import wire
 from vnpy_core.gateways.paper.contracts import ContractTable
 from vnpy_core.gateways.paper.faults import Distortion, Faults, check
-from vnpy_core.gateways.paper.feeds.sessions import trading_day
 from vnpy_core.gateways.paper.ledger import Ledger
 from vnpy_core.gateways.paper.market import Market
 from vnpy_core.gateways.paper.model import Level, Snapshot, VenueEvent, VenueOrder, VenueTrade

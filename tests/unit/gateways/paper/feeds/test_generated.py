@@ -7,8 +7,8 @@ import pytest
 
 from testkit.paper import BTC, MA, RB
 from vnpy_core.domain.errors import ConfigurationError
+from vnpy_core.domain.sessions import SHANGHAI
 from vnpy_core.gateways.paper.feeds.generated import MAX_BARS, GeneratedMarket
-from vnpy_core.gateways.paper.feeds.sessions import SHANGHAI
 
 START = datetime(2026, 11, 20, 1, 0, tzinfo=UTC)
 """Friday, 9:00 in Shanghai."""

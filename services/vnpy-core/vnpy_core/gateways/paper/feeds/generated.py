@@ -18,7 +18,7 @@ from typing import Literal
 import msgspec
 
 from vnpy_core.domain.errors import ConfigurationError
-from vnpy_core.gateways.paper.feeds.sessions import SHANGHAI, trading_day
+from vnpy_core.domain.sessions import SHANGHAI, trading_day
 from vnpy_core.gateways.paper.model import ContractSpec, Level, Snapshot
 
 Interval = Literal["1m", "1h", "d"]

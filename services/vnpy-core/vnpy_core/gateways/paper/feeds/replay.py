@@ -25,7 +25,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from vnpy_core.domain.errors import ConfigurationError
-from vnpy_core.gateways.paper.feeds.sessions import SHANGHAI, ctp_days, trading_day
+from vnpy_core.domain.sessions import SHANGHAI, ctp_days, trading_day
 from vnpy_core.gateways.paper.model import Level, Snapshot
 
 MAX_NOTES = 100

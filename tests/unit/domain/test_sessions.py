@@ -2,7 +2,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from vnpy_core.gateways.paper.feeds.sessions import (
+from vnpy_core.domain.sessions import (
     SHANGHAI,
     ctp_days,
     next_weekday,

@@ -1,0 +1,1 @@
+"""Market data: what was recorded, imported and downloaded."""
