@@ -155,3 +155,36 @@ def test_a_restore_that_is_cut_short_leaves_no_database_without_the_marker(data,
     with pytest.raises(KeyboardInterrupt):
         restore(archive, target)
     assert (target / "RESTORED").exists()
+
+
+def test_a_backup_has_every_file_that_its_catalog_lists_though_they_are_replaced_meanwhile(
+    data, archive, tmp_path, monkeypatch
+):
+    ticks = data / "timeseries"
+    ticks.mkdir()
+    catalog = sqlite3.connect(ticks / "catalog.sqlite", isolation_level=None)
+    catalog.execute("create table files (path text)")
+    for name in ("a.parquet", "b.parquet"):
+        (ticks / name).write_text(name)
+        catalog.execute("insert into files values (?)", [name])
+    added = tarfile.TarFile.addfile
+
+    def roll_first(tar, info, file=None):
+        if (ticks / "a.parquet").exists():
+            catalog.execute("delete from files")
+            catalog.execute("insert into files values ('c.parquet')")
+            (ticks / "c.parquet").write_text("c")
+            (ticks / "a.parquet").unlink()
+            (ticks / "b.parquet").unlink()
+        return added(tar, info, file)
+
+    monkeypatch.setattr(tarfile.TarFile, "addfile", roll_first)
+    back_up(data, archive, version="1")
+    catalog.close()
+    restore(archive, tmp_path / "new")
+    restored = tmp_path / "new" / "timeseries"
+    with closing(sqlite3.connect(restored / "catalog.sqlite")) as database:
+        listed = [name for (name,) in database.execute("select path from files")]
+    assert listed == ["a.parquet", "b.parquet"]
+    assert [(restored / name).read_text() for name in listed] == listed
+    assert not list(data.glob(".backup-*"))

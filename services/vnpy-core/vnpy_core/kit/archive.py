@@ -11,7 +11,7 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -34,9 +34,15 @@ LEFT_OUT = (
     RESTORED,
     "__pycache__",
     ".restoring-*",
+    ".backup-*",
     "before-restore-*",
+    "uploads",
+    "*.tmp",
 )
-"""Names that are not kept: logs, locks, and what SQLite's own backup has already taken into the copy."""
+"""Names that are not kept: logs, locks, work under way, and what SQLite's own backup has taken into the copy."""
+
+CATALOG = "catalog.sqlite"
+"""A database that lists files of its folder which never change, but may be replaced by others and removed."""
 
 _STAYS = (LOCK_FILE, "before-restore-")
 _SQLITE = b"SQLite format 3\0"
@@ -49,21 +55,29 @@ class ArchiveError(Exception):
 def back_up(folder: Path, archive: Path, *, version: str, force: bool = False) -> int:
     """Write all of `folder` to `archive` (tar.gz, 0600) and return the number of files; the service may be running.
 
-    SQLite files are copied by SQLite, so that each is consistent in itself; links are left out. Raises ArchiveError.
+    SQLite files are copied by SQLite, so that each is consistent in itself; the files that a catalog lists are those of
+    the moment it was copied. Links are left out. Raises ArchiveError.
     """
     if not folder.is_dir():
         raise ArchiveError(f"there is no data folder {folder}")
     if archive.exists() and not force:
         raise ArchiveError(f"{archive} exists; --force writes over it")
-    files = [path for path in _files(folder) if path.resolve() != archive.resolve()]
-    manifest = {"format": FORMAT, "version": version, "created": datetime.now(UTC).isoformat(), "files": len(files)}
     archive.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory(dir=archive.parent, prefix=".backup-") as temporary:
+        with (
+            tempfile.TemporaryDirectory(dir=archive.parent, prefix=".backup-") as temporary,
+            tempfile.TemporaryDirectory(dir=folder, prefix=".backup-") as links,
+        ):
+            held = _hold_catalogs(folder, Path(temporary), Path(links))
+            files = [path for path in _files(folder) if path.resolve() != archive.resolve() and path not in held]
+            count = len(files) + len(held)
+            manifest = {"format": FORMAT, "version": version, "created": datetime.now(UTC).isoformat(), "files": count}
             partial = Path(temporary) / "archive"
             with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as raw:
                 with tarfile.open(fileobj=raw, mode="w:gz", format=tarfile.PAX_FORMAT) as tar:
                     _add_bytes(tar, MANIFEST, json.dumps(manifest).encode())
+                    for path, copy in held.items():
+                        _add_file(tar, path.relative_to(folder).as_posix(), copy)
                     for path in files:
                         _add(tar, path, path.relative_to(folder).as_posix(), Path(temporary))
                 raw.flush()
@@ -71,7 +85,7 @@ def back_up(folder: Path, archive: Path, *, version: str, force: bool = False) -
             partial.replace(archive)
     except (OSError, sqlite3.Error) as error:
         raise ArchiveError(f"the backup was not written: {error}") from error
-    return len(files)
+    return count
 
 
 def restore(archive: Path, folder: Path, *, force: bool = False) -> Path | None:
@@ -111,6 +125,23 @@ def _is_left_out(path: Path) -> bool:
     return any(fnmatch(path.name, pattern) for pattern in LEFT_OUT)
 
 
+def _hold_catalogs(folder: Path, temporary: Path, links: Path) -> dict[Path, Path]:
+    """Copies of catalogs, and links to the files beside them made right after: nobody can take those away any more.
+
+    A file that is removed stays for some time after it left its catalog, so each that the copy lists is still there.
+    """
+    held: dict[Path, Path] = {}
+    for catalog in (path for path in _files(folder) if path.name == CATALOG):
+        held[catalog] = _copy_sqlite(catalog, temporary / f"{len(held)}.catalog")
+        for path in _files(catalog.parent):
+            if path.name.endswith(".parquet"):
+                link = links / str(len(held))
+                with suppress(FileNotFoundError):  # it had left the catalog before
+                    os.link(path, link)
+                    held[path] = link
+    return held
+
+
 def _add(tar: tarfile.TarFile, path: Path, name: str, temporary: Path) -> None:
     try:
         with path.open("rb") as file:
@@ -121,17 +152,28 @@ def _add(tar: tarfile.TarFile, path: Path, name: str, temporary: Path) -> None:
         # Read whole, because a file that grows meanwhile would not fit the size in its header.
         _add_bytes(tar, name, path.read_bytes(), path)
         return
-    copy = temporary / "copy"
+    copy = _copy_sqlite(path, temporary / "copy")
+    _add_file(tar, name, copy)
+    copy.unlink()
+
+
+def _copy_sqlite(path: Path, copy: Path) -> Path:
     with (
         closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)) as source,
         closing(sqlite3.connect(copy)) as target,
     ):
         source.backup(target)
-    info = tar.gettarinfo(str(copy), name)
-    info.mode = path.stat().st_mode & 0o777
-    with copy.open("rb") as file:
+    copy.chmod(path.stat().st_mode & 0o777)
+    return copy
+
+
+def _add_file(tar: tarfile.TarFile, name: str, path: Path) -> None:
+    """A file that does not change meanwhile."""
+    info = tar.gettarinfo(str(path), name)
+    info.type, info.linkname = tarfile.REGTYPE, ""  # two names of one file are no link here
+    info.size = path.stat().st_size
+    with path.open("rb") as file:
         tar.addfile(info, file)
-    copy.unlink()
 
 
 def _add_bytes(tar: tarfile.TarFile, name: str, content: bytes, like: Path | None = None) -> None:
