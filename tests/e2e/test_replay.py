@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.realdata
+pytestmark = [pytest.mark.realdata, pytest.mark.timeout(400)]  # two replays, each of which may take 180 s
 
 TICKS = 192_164
 COUNTER = Path(__file__).resolve().parents[1] / "testkit" / "tick_counter.py"

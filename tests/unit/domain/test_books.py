@@ -292,6 +292,13 @@ def test_carried_rows_on_top_of_what_they_carry_change_nothing_however_few_were_
     assert contents(books) == before
 
 
+def test_open_intents_are_told_oldest_first_whatever_order_they_were_carried_in():
+    books = Books()
+    for number in (3, 0, 2):
+        books.apply(f"c{number}", intent(number), 1000 + number, number, carried=True)
+    assert [i.client_order_id for i in books.open_intents("PAPER")] == ["c0", "c2", "c3"]
+
+
 @given(histories(), st.data())
 def test_books_may_change_while_they_are_carried_forward(history, data):
     """What is carried little by little, between rows of what happens meanwhile, gives the same books too."""

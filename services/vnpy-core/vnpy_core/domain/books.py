@@ -274,8 +274,9 @@ class Books:
                 yield uid, order
 
     def open_intents(self, gateway_name: str) -> list[OrderIntent]:
-        """A gateway's order intents of which nobody knows what became."""
-        intents = (record.intent for record in self._open_intents.values())
+        """A gateway's order intents of which nobody knows what became, oldest first."""
+        # By time, which a row keeps when it is carried forward, whatever was between.
+        intents = (record.intent for record in sorted(self._open_intents.values(), key=_ts))
         return [i for i in intents if isinstance(i, OrderIntent) and i.gateway_name == gateway_name]
 
     def net(self, gateway_name: str, vt_symbol: str) -> Decimal | None:
@@ -456,3 +457,7 @@ def _number_of(stop_orderid: str) -> int:
     """`STOP.7` → 7: CtaEngine counts them up."""
     number = stop_orderid.rpartition(".")[2]
     return int(number) if number.isdigit() else 0
+
+
+def _ts(record: IntentRecord) -> int:
+    return record.kept.ts

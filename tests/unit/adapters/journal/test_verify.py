@@ -149,6 +149,16 @@ def test_an_older_copy_of_the_file_is_found_only_by_the_watermark(journal, path,
     assert verify(tmp_path / "copy.sqlite", Watermark("epoch-1", 13)).problems
 
 
+def test_a_name_in_the_schema_that_is_no_text_any_more_is_told_in_words(opened, rows, path):
+    journal = opened()
+    journal.append(rows(1, 3))
+    journal.close()
+    whole = path.read_bytes()
+    assert whole.count(b"tablemetameta") == 1
+    path.write_bytes(whole.replace(b"tablemetameta", b"table\xedetameta"))
+    assert verify(path).problems
+
+
 def test_a_flipped_byte_anywhere_in_the_file_is_found_or_changes_no_row(opened, rows, path):
     """What may differ unseen is free space in pages, and SQLite's own counters."""
     journal = opened()

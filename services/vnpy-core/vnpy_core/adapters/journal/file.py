@@ -65,6 +65,10 @@ def chain(previous: bytes, rows: Iterable[tuple[Any, ...]]) -> bytes:
     return hasher.digest()
 
 
+UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+"""What sqlite3 raises of a damaged file: the second where its own message quotes the damage, or a text is no text."""
+
+
 def open_readonly(path: Path) -> sqlite3.Connection:
     """A connection that cannot write, beside a service that may; for one thread at a time, to be closed.
 
@@ -77,7 +81,7 @@ def open_readonly(path: Path) -> sqlite3.Connection:
         uri = f"{path.absolute().as_uri()}?mode=ro"
         connection = sqlite3.connect(uri, uri=True, timeout=5, check_same_thread=False, isolation_level=None)
         identify(connection, path)
-    except sqlite3.Error as error:
+    except UNREADABLE as error:
         if connection is not None:
             connection.close()
         raise ConfigurationError(f"{path} cannot be read as a journal: {error}") from error
@@ -89,7 +93,7 @@ def open_readonly(path: Path) -> sqlite3.Connection:
 
 
 def identify(connection: sqlite3.Connection, path: Path) -> None:
-    """Raises ConfigurationError unless the file is a journal of this version; sqlite3.Error when it cannot be read."""
+    """Raises ConfigurationError unless the file is a journal of this version; UNREADABLE when it cannot be read."""
     if connection.execute("pragma application_id").fetchone()[0] != APPLICATION_ID:
         raise ConfigurationError(f"{path} is not a journal")
     version = connection.execute("pragma user_version").fetchone()[0]
@@ -100,7 +104,7 @@ def identify(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def read_meta(connection: sqlite3.Connection, path: Path) -> Meta:
-    """What the file says of itself. Raises ConfigurationError where that is lost, sqlite3.Error."""
+    """What the file says of itself. Raises ConfigurationError where that is lost, and UNREADABLE."""
     found = connection.execute(
         "select head_seq, head_hash, anchor_seq, anchor_hash, replay_from, epoch, boot_id, durability, clean from meta"
     ).fetchone()
@@ -112,7 +116,7 @@ def read_meta(connection: sqlite3.Connection, path: Path) -> Meta:
 
 
 def read_rows(connection: sqlite3.Connection, after: int, limit: int) -> list[Row]:
-    """Committed rows with `seq` > `after`, in order, `limit` at most. Raises sqlite3.Error."""
+    """Committed rows with `seq` > `after`, in order, `limit` at most. Raises UNREADABLE."""
     return [Row(*values) for values in connection.execute(_READ, (after, limit))]
 
 
@@ -133,7 +137,7 @@ class Walk:
         self._head = head
 
     def run(self) -> None:
-        """Walk. Raises sqlite3.Error where the file cannot be read on."""
+        """Walk. Raises UNREADABLE where the file cannot be read on."""
         end = self._start
         for commit_end in self._commits():
             end = commit_end

@@ -85,7 +85,7 @@ class SqliteJournal:
                 self._with_reserve(partial(self._prepare, checkpoint_pages))  # SQLite's shared memory is a file too
                 meta = self._read_meta()
                 self._check(meta)
-            except (OSError, sqlite3.DatabaseError) as error:
+            except (OSError, sqlite3.DatabaseError, UnicodeDecodeError) as error:
                 if _says_nothing_of_the_file(error):
                     raise
                 raise ConfigurationError(f"{path} cannot be opened as a journal: {error}") from error
@@ -453,10 +453,10 @@ def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=1, check_same_thread=False, isolation_level=None)
 
 
-def _says_nothing_of_the_file(error: OSError | sqlite3.Error) -> bool:
+def _says_nothing_of_the_file(error: OSError | sqlite3.Error | UnicodeDecodeError) -> bool:
     if isinstance(error, OSError):
         return error.errno in FULL
-    return _primary_code(error) in (
+    return isinstance(error, sqlite3.Error) and _primary_code(error) in (
         sqlite3.SQLITE_FULL,
         sqlite3.SQLITE_IOERR,
         sqlite3.SQLITE_BUSY,

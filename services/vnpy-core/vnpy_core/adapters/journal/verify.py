@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from vnpy_core.adapters.journal.file import Meta, Walk, open_readonly, read_meta
+from vnpy_core.adapters.journal.file import UNREADABLE, Meta, Walk, open_readonly, read_meta
 from vnpy_core.domain.errors import ConfigurationError
 from vnpy_core.ports.store import Watermark
 
@@ -38,7 +38,7 @@ def verify(path: Path, watermark: Watermark | None = None) -> Report:
         connection.execute("begin")
         try:
             meta = read_meta(connection, path)
-        except (sqlite3.Error, ConfigurationError) as error:
+        except (*UNREADABLE, ConfigurationError) as error:
             return Report(epoch="", first_seq=0, last_seq=0, rows=0, commits=0, problems=[_words(error)])
         walk = Walk(connection, meta.anchor, meta.head)
         problems = []
@@ -49,7 +49,7 @@ def verify(path: Path, watermark: Watermark | None = None) -> Report:
             problems += _broken_pages(connection)
             if watermark:
                 problems += _behind(connection, meta, watermark)
-        except sqlite3.Error as error:
+        except UNREADABLE as error:
             problems += [*walk.problems, _words(error)]
     return Report(
         epoch=meta.epoch,
