@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from testkit.databases import EVERY, Database
+from testkit.influx import InfluxDb
 from testkit.servers import MariaDb, Postgres, Server, running
 from vnpy_core.adapters.store.sql import SqlStore
 
@@ -21,6 +22,12 @@ def mariadb() -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
     with running(Postgres) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def influxdb() -> Iterator[Server]:
+    with running(InfluxDb) as server:
         yield server
 
 

@@ -1,4 +1,4 @@
-"""The command line: `vnpy-core serve | demo | init | check | migrate | journal | venue | backup | restore | …`.
+"""The command line: `vnpy-core serve | demo | init | check | migrate | data | journal | venue | backup | restore | …`.
 
 Each command imports what it needs, so that `--help` is quick. Exit codes: 0 done, 1 refused or wrong configuration,
 2 wrong usage.
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vnpy_core import __version__
+from vnpy_core.cli.data import app as data_app
 from vnpy_core.cli.journal import app as journal_app
 from vnpy_core.cli.quarantine import app as quarantine_app
 from vnpy_core.cli.venue import venue
@@ -61,6 +62,7 @@ def serve(
 ) -> None:
     """Run the service until SIGTERM or Ctrl-C."""
     with _refusals():
+        _name_configuration(config)
         _serve(_load(config), hints=hints)
 
 
@@ -72,6 +74,7 @@ def demo(folder: Annotated[Path, typer.Argument(help="Made where it is not there
     with _refusals():
         if not (folder / SERVICE_TOML).exists():
             initialise(folder)
+        _name_configuration(folder / SERVICE_TOML)
         _serve(_load(folder / SERVICE_TOML), hints=True)
 
 
@@ -151,6 +154,7 @@ def migrate(
             typer.echo(line)
 
 
+app.add_typer(data_app)
 app.add_typer(journal_app)
 app.add_typer(quarantine_app, name="quarantine")
 app.command()(venue)
@@ -198,6 +202,15 @@ def _serve(settings: Settings, *, hints: bool) -> None:
     # Before anything slow is imported: a second service on the folder is told so at once.
     with DataFolderLock(settings.paths.data):
         _serve_locked(settings, hints=hints)
+
+
+def _name_configuration(config: Path | None) -> None:
+    """For the processes that strategies and apps start in the data folder: they shall find the same store."""
+    from vnpy_core.settings import CONFIG_VARIABLE, DEFAULT_CONFIG
+
+    path = config or Path(os.environ.get(CONFIG_VARIABLE) or DEFAULT_CONFIG)
+    if path.exists():
+        os.environ[CONFIG_VARIABLE] = str(path.absolute())
 
 
 def _serve_locked(settings: Settings, *, hints: bool) -> None:

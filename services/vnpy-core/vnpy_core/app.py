@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -28,14 +29,21 @@ from vnpy_core.adapters.store.sink import TOPICS as SINK_TOPICS
 from vnpy_core.adapters.store.sink import StoreSink
 from vnpy_core.adapters.store.sql import SqlStore
 from vnpy_core.adapters.store.url import is_sqlite, store_url
+from vnpy_core.adapters.timeseries.build import build_store
+from vnpy_core.adapters.timeseries.recorder import Recorder
 from vnpy_core.bus.bus import Bus
 from vnpy_core.bus.message import Message
 from vnpy_core.bus.read_view import ReadView
-from vnpy_core.domain.errors import ConfigurationError, StoreUnavailable
+from vnpy_core.domain.errors import ConfigurationError, StoreUnavailable, TimeSeriesUnavailable
 from vnpy_core.domain.events import Log
 from vnpy_core.engine.settings import GatewaySettings
 from vnpy_core.features.auth import endpoints as auth_endpoints
 from vnpy_core.features.auth.service import ADMIN, AuthService, jwt_secret
+from vnpy_core.features.market_data import endpoints as data_endpoints
+from vnpy_core.features.market_data.jobs import Jobs
+from vnpy_core.features.market_data.jobspec import JobSpec
+from vnpy_core.features.market_data.metrics import RecorderCollector
+from vnpy_core.features.market_data.service import MarketDataService
 from vnpy_core.features.risk import endpoints as risk_endpoints
 from vnpy_core.features.risk.service import RiskService
 from vnpy_core.features.streaming import endpoints as streaming_endpoints
@@ -43,7 +51,7 @@ from vnpy_core.features.streaming.server import UVICORN_SETTINGS
 from vnpy_core.features.streaming.service import StreamingService
 from vnpy_core.features.system import endpoints as system_endpoints
 from vnpy_core.features.system.metrics import Metrics
-from vnpy_core.features.system.service import LOG_TOPICS, SystemService
+from vnpy_core.features.system.service import LOG_TOPICS, ComponentState, SystemService
 from vnpy_core.features.trading import endpoints as trading_endpoints
 from vnpy_core.features.trading.idempotency import sortable_ids
 from vnpy_core.features.trading.service import TradingService
@@ -53,6 +61,7 @@ from vnpy_core.kit.flow import CreditFlow
 from vnpy_core.ports.clock import Clock
 from vnpy_core.settings import Settings
 from vnpy_core.web import problems
+from vnpy_core.web.audit import AuditTrail
 from vnpy_core.web.middleware import RequestGate
 
 if TYPE_CHECKING:
@@ -86,7 +95,14 @@ def build_api(settings: Settings, registry: CollectorRegistry | None = None) -> 
         telemetry={"tracing": False},
     )
     problems.install(api)
-    for endpoints in (auth_endpoints, trading_endpoints, risk_endpoints, system_endpoints, streaming_endpoints):
+    for endpoints in (
+        auth_endpoints,
+        trading_endpoints,
+        risk_endpoints,
+        data_endpoints,
+        system_endpoints,
+        streaming_endpoints,
+    ):
         api.include_router(endpoints.router)
     server = settings.server
     api.add_middleware(
@@ -197,6 +213,9 @@ class Service:
             self._journal = open_journal(settings, begin_after=begin_after)
             files.callback(self._journal.close)
             self._store = SqlStore(store_url(settings.store, settings.paths.data), settings.store, self._clock)
+            self._history = build_store(settings.timeseries, settings.paths.data, self._clock)
+            list_file = settings.paths.data / "recorder.json"
+            self._recorder = Recorder(self._history, settings.recorder, self._clock, flow, list_file)
             files.pop_all()
         self._sink = StoreSink(self._store, self._journal, self._clock, batch=settings.store.batch)
         loop = asyncio.get_running_loop()
@@ -217,6 +236,9 @@ class Service:
             new_id=sortable_ids(self._clock),
             drained=lambda: self._sink.drained,
             on_commit=partial(_wake, loop, self._sink),
+            on_tick=self._recorder.take,
+            on_source=lambda name, replays: self._recorder.ignore_gateway(name, ignored=replays),
+            history=self._history,
             main_engine=main_engine,
             exit_process=exit_process,
             last_resort=last_resort,
@@ -224,6 +246,7 @@ class Service:
         self._streaming = StreamingService(
             self._bus, self._view, flow, self._clock, epoch=self._journal.epoch, settings=settings.streaming
         )
+        self._market_data = self._build_market_data()
         self._registry = CollectorRegistry()
         self.api = build_api(settings, self._registry)
         self._stop_requested = asyncio.Event()
@@ -239,6 +262,8 @@ class Service:
             sessions=lambda: self._streaming.status().sessions,
             sinks=lambda: [self._sink.state()],
         )
+        system.components.add("recorder", self._recorder_health)
+        self._registry.register(RecorderCollector(self._recorder))
         self._bus.subscribe(LOG_TOPICS, system.keep_log)
         self._bus.subscribe(LOG_TOPICS, _write_vnpy_log)
         self._streaming.start()
@@ -246,8 +271,16 @@ class Service:
             await self._store.open()
         self._bus.subscribe(SINK_TOPICS, self._sink.keep)
         self._sink.start()
+        with contextlib.suppress(TimeSeriesUnavailable):  # the recorder says so, and tries again
+            await asyncio.to_thread(self._history.open)
+        from vnpy_core.engine.database import provide
+
+        provide(self._history)  # VnPy's own database, where `database.name` is core
+        self._recorder.start()
+        await asyncio.to_thread(self._market_data.open)
         await self.engine.start()
         state = self.api.state
+        state.market_data = self._market_data
         state.trading = TradingService(self.engine, self._view, self._clock, store=self._store)
         state.risk = RiskService(self.engine, self._clock)
         state.system = system
@@ -257,12 +290,43 @@ class Service:
 
     async def stop(self) -> None:
         """Bring trading to rest, tell the clients, close. The API answers until trading has come to rest."""
+        from vnpy_core.engine.database import provide
+
         async with contextlib.AsyncExitStack() as rest:  # runs all, also where one of them raises
             rest.callback(lambda: self._journal.close(clean=self.engine.is_durable))
+            rest.push_async_callback(asyncio.to_thread, self._history.close)
+            rest.callback(provide, None)
             rest.push_async_callback(self._store.close)
             rest.push_async_callback(self._sink.close, DRAIN_S)
             rest.push_async_callback(self._streaming.close)
+            rest.push_async_callback(self._market_data.close)
+            rest.push_async_callback(asyncio.to_thread, self._recorder.stop)
             await self.engine.stop()
+
+    def _recorder_health(self) -> tuple[ComponentState, str]:
+        state = self._recorder.state()
+        return (ComponentState.DEGRADED, state.error) if state.error else (ComponentState.OK, "")
+
+    def _build_market_data(self) -> MarketDataService:
+        settings, data = self._settings, self._settings.data
+        jobs = Jobs(settings.paths.data / "jobs", self._clock, self.engine.emit, parallel=data.jobs, queue=data.queue)
+        timeseries = settings.timeseries
+        return MarketDataService(
+            self._history,
+            jobs,
+            recorder=self._recorder,
+            source=self.engine.history,
+            audit=AuditTrail(self.engine, self._clock),
+            clock=self._clock,
+            settings=data,
+            command=(sys.executable, "-m", "vnpy_core", "data", "job"),
+            child=JobSpec(
+                kind="",
+                data=str(settings.paths.data),
+                timeseries=timeseries.model_dump() | {"token": timeseries.token.get_secret_value()},
+                contracts=str(settings.paths.config / "contracts.toml"),
+            ),
+        )
 
     async def run(self, listener: socket.socket, *, on_ready: Announce) -> None:
         """Serve on `listener` until `request_stop`; `on_ready` gets the address once requests are answered."""

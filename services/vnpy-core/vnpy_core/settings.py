@@ -24,6 +24,7 @@ from vnpy_core.adapters.timeseries.settings import RecorderSettings, TimeSeriesS
 from vnpy_core.domain.errors import ConfigurationError, FieldError
 from vnpy_core.engine.settings import AppSettings, EngineSettings, GatewaySettings, StrategySettings, default_apps
 from vnpy_core.features.auth.settings import AuthSettings
+from vnpy_core.features.market_data.settings import DataSettings
 from vnpy_core.features.streaming.settings import StreamingSettings
 from vnpy_core.kit.logging import is_secret_key
 from vnpy_core.kit.toml_lines import key_lines
@@ -110,6 +111,7 @@ class Settings(_Frozen):
     store: StoreSettings = Field(default_factory=StoreSettings)
     timeseries: TimeSeriesSettings = Field(default_factory=TimeSeriesSettings)
     recorder: RecorderSettings = Field(default_factory=RecorderSettings)
+    data: DataSettings = Field(default_factory=DataSettings)
     engine: EngineSettings = Field(default_factory=EngineSettings)
     apps: dict[str, AppSettings] = Field(default_factory=default_apps)
     gateways: dict[str, GatewaySettings] = Field(default_factory=dict)

@@ -22,7 +22,7 @@ def run_host(vnpy_home, tmp_path):
         path.unlink()
 
     @asynccontextmanager
-    async def run(*, main_engine=None, engine=None, data=tmp_path, **settings):
+    async def run(*, main_engine=None, engine=None, data=tmp_path, history=None, **settings):
         bus, view, clock = Bus(), ReadView(), SystemClock()
         journal = SqliteJournal(
             data / "journal.sqlite",
@@ -34,7 +34,7 @@ def run_host(vnpy_home, tmp_path):
         host = EngineHost(
             HostSettings(data=data, engine=EngineSettings(**{"settle_s": 0.05, **(engine or {})}), **settings),
             bus=bus, view=view, clock=clock, flow=CreditFlow(), journal=journal, new_id=sortable_ids(clock),
-            main_engine=main_engine,
+            history=history, main_engine=main_engine,
         )  # fmt: skip
         host.view, host.bus, host.messages = view, bus, []
         bus.subscribe(["*"], host.messages.append)

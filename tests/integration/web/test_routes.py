@@ -22,6 +22,10 @@ TRADER_CALLS = {
     "delete_subscription",
     "halt_trading",
     "resume_trading",
+    "import_data",
+    "download_data",
+    "cancel_job",
+    "set_recorder",
 }
 ADMIN_CALLS = {
     "connect_gateway",
@@ -29,6 +33,8 @@ ADMIN_CALLS = {
     "run_reconciliation",
     "accept_differences",
     "resolve_intent",
+    "delete_bars",
+    "delete_ticks",
 }
 
 
@@ -52,7 +58,8 @@ class Anybody:
 def api():
     api = build_api(Settings())
     api.state.authenticator = Anybody()
-    api.state.trading = api.state.risk = api.state.system = api.state.metrics = api.state.auth = Absent()
+    state = api.state
+    state.trading = state.risk = state.market_data = state.system = state.metrics = state.auth = Absent()
     return api
 
 
@@ -94,7 +101,7 @@ async def test_each_role_may_call_what_the_contract_gives_it(api):
             assert refused is not role.covers(needed), (method, template, name, role)
 
 
-async def test_every_writing_route_of_trading_and_risk_is_known_to_the_matrix(api):
-    rooms = ("/api/v1/trading", "/api/v1/risk")
+async def test_every_writing_route_of_trading_risk_and_data_is_known_to_the_matrix(api):
+    rooms = ("/api/v1/trading", "/api/v1/risk", "/api/v1/data")
     names = {n for m, _, t, n in operations(api) if m != "GET" and t.startswith(rooms)}
     assert names == TRADER_CALLS | ADMIN_CALLS

@@ -142,10 +142,12 @@ class Gateways:
         recovery: Recovery,
         on_connected: Callable[[], Awaitable[None]],
         history: TimeSeriesStore | None = None,
+        on_source: Callable[[str, bool], None] = lambda name, replays: None,
     ) -> None:
         """`setting_folders` may hold `connect_<name>.json`, later ones winning; `on_connected` starts strategies.
 
-        Gateways that have a `history` attribute get the tick store there, to replay from.
+        Gateways that have a `history` attribute get the tick store there, to replay from. `on_source` hears of each
+        connected gateway whether its ticks are a recording's (its `replays`), before they begin.
         """
         self._main_engine = main_engine
         self._commands = commands
@@ -159,6 +161,7 @@ class Gateways:
         self._recovery = recovery
         self._on_connected = on_connected
         self._history = history
+        self._on_source = on_source
         self._records: dict[str, GatewayRecord] = {}
 
     def load(self) -> None:
@@ -183,6 +186,7 @@ class Gateways:
                 self.is_connected(name)  # notices what the host did with it
                 continue
             record = self._records[name] = GatewayRecord(name, gateway)
+            self._bind_history(record)
             self._recovery.expect(name)
             offers = any(name in offered for offered in self._view.contracts.values())
             self._set_state(record, GatewayState.CONNECTED if offers else GatewayState.DISCONNECTED)
@@ -428,6 +432,9 @@ class Gateways:
     def _bind_flow(self, record: GatewayRecord) -> None:
         if hasattr(record.gateway, "bind_flow"):
             record.gateway.bind_flow(self._flow)
+        self._bind_history(record)
+
+    def _bind_history(self, record: GatewayRecord) -> None:
         if hasattr(record.gateway, "history"):
             record.gateway.history = self._history
 
@@ -443,6 +450,8 @@ class Gateways:
 
     def _set_state(self, record: GatewayRecord, state: GatewayState, message: str = "") -> None:
         record.state, record.message = state, message
+        if state is GatewayState.CONNECTED:
+            self._on_source(record.name, bool(getattr(record.gateway, "replays", False)))
         self._publish(record)
 
     def _publish(self, record: GatewayRecord) -> None:

@@ -10,15 +10,17 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from vnpy_core.domain.errors import ConfigurationError
-from vnpy_core.kit.files import write_atomic
+from vnpy_core.kit.files import write_atomic, write_secret
 
 _log = structlog.get_logger(__name__)
 
@@ -28,6 +30,7 @@ def prepare_home(data: Path, strategies: Path, *, config_folder: Path | None = N
 
     `data/.vntrader` holds VnPy's own files, `data/strategies` links to `strategies`. `vt_setting.json` of
     `config_folder` is laid over the one in `.vntrader`. Changes the process's folder, `sys.path` and LANGUAGE.
+    Where neither names a database, VnPy's is the tick and bar store, unless VnPy's own SQLite file has data.
     Raises ConfigurationError where VnPy would read from elsewhere or a settings file is broken.
     """
     data, strategies = data.resolve(), strategies.resolve()
@@ -36,7 +39,10 @@ def prepare_home(data: Path, strategies: Path, *, config_folder: Path | None = N
     temp.mkdir(parents=True, exist_ok=True, mode=0o700)
     _link_strategies(data, strategies)
     overrides = _read_settings(config_folder / "vt_setting.json") if config_folder else {}
-    _read_settings(temp / "vt_setting.json")  # VnPy reads it at import and would fail without naming the file
+    # VnPy reads it at import and would fail without naming the file.
+    settings = _read_settings(temp / "vt_setting.json") | overrides
+    if "database.name" not in settings:
+        choose_database(temp, settings)
     os.environ["LANGUAGE"] = language
     os.chdir(data)
     sys.path[:] = [str(data), *(entry for entry in sys.path if entry not in ("", str(data)))]
@@ -69,6 +75,42 @@ def make_json_writes_safe() -> Callable[[], None]:
                 module.save_json = original  # type: ignore[attr-defined]
 
     return undo
+
+
+def use_core_database(temp: Path) -> None:
+    """Name the tick and bar store as VnPy's database in `vt_setting.json` of `temp`, VnPy's folder `.vntrader`.
+
+    In the file, because the processes that VnPy's apps start read it anew. Raises ConfigurationError, OSError.
+    """
+    path = temp / "vt_setting.json"
+    settings = _read_settings(path) | {"database.name": "core"}
+    write_secret(path, json.dumps(settings, indent=4, ensure_ascii=False))
+
+
+def choose_database(temp: Path, settings: dict[str, Any]) -> None:
+    """Where `settings` name no database: use the tick and bar store, unless vnpy_sqlite's file in `temp` has data."""
+    path = temp / (settings.get("database.database") or "database.db")
+    if not _has_rows(path):
+        use_core_database(temp)
+        return
+    _log.warning("VnPy goes on with its SQLite file; `vnpy-core data migrate` brings it into the store", path=str(path))
+
+
+def _has_rows(path: Path) -> bool:
+    """Whether a file of vnpy_sqlite has data, or may have some: one that cannot be read is somebody's."""
+    if not path.is_file():
+        return False
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            tables = {name for (name,) in connection.execute("select name from sqlite_master")}
+            filled = [
+                connection.execute(f"select 1 from {table} limit 1").fetchone()  # noqa: S608 - our own names
+                for table in ("dbbardata", "dbtickdata")
+                if table in tables
+            ]
+    except sqlite3.Error:
+        return True
+    return any(filled)
 
 
 def _plain(value: Any) -> Any:

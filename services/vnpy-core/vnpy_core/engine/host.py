@@ -57,6 +57,7 @@ from vnpy_core.domain.reconciliation import Reconciliation
 from vnpy_core.engine import translate
 from vnpy_core.engine.apps.algo import AlgoFacade
 from vnpy_core.engine.apps.cta import CtaFacade
+from vnpy_core.engine.apps.data import HistoryQueries
 from vnpy_core.engine.apps.loader import load_apps
 from vnpy_core.engine.apps.risk import RiskFacade
 from vnpy_core.engine.bridge import EventBridge
@@ -119,6 +120,7 @@ class EngineHost:
         drained: Callable[[], int] = lambda: 0,
         on_commit: Callable[[], None] = lambda: None,
         on_tick: Callable[[Tick], None] | None = None,
+        on_source: Callable[[str, bool], None] = lambda name, replays: None,
         history: TimeSeriesStore | None = None,
         main_engine: MainEngine | None = None,
         exit_process: Callable[[int], None] | None = None,
@@ -127,9 +129,10 @@ class EngineHost:
         """Make an engine, or attach to `main_engine`, which somebody else made and will close. Not yet started.
 
         Reads the books from `journal` (blocks). `drained` is the store's watermark; `on_commit` is called on the
-        journal thread after each commit, `on_tick` on the event thread for each tick. Gateways that replay read
-        `history`. `exit_process` and `last_resort` are for a process of our own: they end it
-        when the event thread cannot be brought back, and when no Python runs any more.
+        journal thread after each commit, `on_tick` on the event thread for each tick. `on_source` hears of each
+        connected gateway whether its ticks are a recording's; gateways that replay read `history`. `exit_process` and
+        `last_resort` are for a process of our own: they end it when the event thread cannot be brought back, and when
+        no Python runs any more.
         """
         self._settings = settings
         self._view = view
@@ -202,7 +205,10 @@ class EngineHost:
             recovery=self._recovery,
             on_connected=self._start_strategies,
             history=history,
+            on_source=on_source,
         )
+        self.history = HistoryQueries(self.main_engine)
+        """Downloads from gateways and VnPy's datafeed."""
         self._bus = bus
         self._apps: dict[str, str] = {}
         self._risk: RiskFacade | None = None

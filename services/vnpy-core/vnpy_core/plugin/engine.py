@@ -7,17 +7,20 @@ import contextlib
 import os
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 from vnpy.event import EventEngine
 from vnpy.trader.engine import BaseEngine, MainEngine
 from vnpy.trader.utility import TEMP_DIR
 
-from vnpy_core.app import Service, listen, stored_seq
 from vnpy_core.domain.errors import describe
 from vnpy_core.kit.lock import DataFolderLock
 from vnpy_core.kit.logging import configure_logging
 from vnpy_core.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from vnpy_core.app import Service
 
 APP_NAME = "VnpyCoreService"
 FOLDER = "vnpy_core"
@@ -70,6 +73,9 @@ class CoreServiceEngine(BaseEngine):  # type: ignore[misc]
             self.ready.set()
 
     async def _serve(self, settings: Settings) -> None:
+        # Not before: processes that only want VnPy's database come by here, and the web takes seconds to import.
+        from vnpy_core.app import Service, listen, stored_seq
+
         with DataFolderLock(settings.paths.data), listen(settings) as socket:
             if self._closing.is_set():
                 return

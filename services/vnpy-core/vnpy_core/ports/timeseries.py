@@ -6,8 +6,9 @@ All calls block and may come from any thread, several at once, but not from the 
 Ranges are half open: `start_ns <= ts < end_ns`. Arrays are those of `domain.history`. What a write returned for has
 been made durable: neither a kill nor a power cut loses it.
 
-Errors: TimeSeriesUnavailable (the store is away, or did not answer in time), StorageFull. Nothing of that call was
-stored then, or all of it; each call may simply be repeated with the same arguments.
+Errors: TimeSeriesUnavailable (the store is away, or did not answer in time), StorageFull, ConfigurationError (a server
+will not take it: retention, another's types, a log-in withdrawn, no deleting). Nothing of that call was stored then, or
+all of it; with InfluxDB maybe a part, until it is repeated. Each call may simply be repeated with the same arguments.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class TimeSeriesStore(Protocol):
     """Ticks and bars by series."""
 
     def open(self) -> None:
-        """Make ready; again is harmless. Raises ConfigurationError (wrong path or log-in), TimeSeriesUnavailable."""
+        """Make ready; again is harmless. Raises ConfigurationError (wrong path or log-in), TimeSeriesUnavailable,
+        StorageFull.
+        """
         ...
 
     def close(self) -> None:

@@ -27,6 +27,7 @@ from vnpy_core.gateways.paper.settings import PaperSettings, parse
 from vnpy_core.gateways.paper.translate import SHANGHAI
 from vnpy_core.gateways.paper.venue import PaperVenue
 from vnpy_core.ports.flow import Flow
+from vnpy_core.ports.timeseries import TimeSeriesStore
 
 EVENT_STEP = "ePaperStep."
 EVENT_FINISHED = "ePaperFinished"
@@ -57,6 +58,8 @@ class PaperGateway(BaseGateway):  # type: ignore[misc]
     def __init__(self, event_engine: EventEngine, gateway_name: str) -> None:
         super().__init__(event_engine, gateway_name)
         self.connected = False
+        self.history: TimeSeriesStore | None = None
+        """Where the market `store` has its ticks; a host that has such a store sets it before `connect`."""
         self._flow: Flow | None = None
         # The feed's thread and those who send orders meet here; events are put inside, so their order is the venue's.
         self._lock = threading.RLock()
@@ -68,19 +71,24 @@ class PaperGateway(BaseGateway):  # type: ignore[misc]
         self._subscribed: set[tuple[str, str]] = set()
         self._played = 0
 
+    @property
+    def replays(self) -> bool:
+        """Whether its ticks are a recording's, which is no news to record. Of the last `connect`."""
+        return self._market is not None and not self._market.live
+
     def bind_flow(self, flow: Flow) -> None:
         """Let a host hold a fast replay back, and open the market itself. Before `connect`."""
         self._flow = flow
 
     def connect(self, setting: dict[str, Any]) -> None:
-        """Open the books and show them. Raises ConfigurationError for a wrong setting."""
+        """Open the books and show them. Raises ConfigurationError for a wrong setting; what the tick store raises."""
         if self.connected:
             self.write_log("paper: connected already")
             return
         self._settings = parse(setting)
         table = ContractTable(Path(self._settings.contracts))
         self._played, self._market = 0, None
-        market = self._market = Market(self._settings, table)
+        market = self._market = Market(self._settings, table, self.history)
         path = self._settings.ledger or get_file_path(f"paper_{self.gateway_name.lower()}.sqlite")
         self._ledger = Ledger(Path(path))
         try:
@@ -240,6 +248,8 @@ class PaperGateway(BaseGateway):  # type: ignore[misc]
             return
         if self._flow is not None and not self._flow.open:
             self._flow.when_open(partial(self._put_step, closing))
+            return
+        if not market.ready(partial(self._put_step, closing)):
             return
         _stepped_last[self.event_engine] = self
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from itertools import chain, islice
 
@@ -13,9 +13,11 @@ from vnpy_core.domain.sessions import trading_day
 from vnpy_core.gateways.paper.contracts import ContractTable
 from vnpy_core.gateways.paper.feeds.generated import GeneratedMarket
 from vnpy_core.gateways.paper.feeds.replay import Replay
+from vnpy_core.gateways.paper.feeds.stored import ReadAhead, StoredTicks
 from vnpy_core.gateways.paper.model import ContractSpec, Snapshot, VenueOrder, VenueTrade
-from vnpy_core.gateways.paper.settings import PaperSettings, words
+from vnpy_core.gateways.paper.settings import PaperSettings, has_own_symbols, words
 from vnpy_core.gateways.paper.venue import PaperVenue
+from vnpy_core.ports.timeseries import TimeSeriesStore
 
 PEEK = 2_000
 """Snapshots of a recording that are looked at for its contracts before it is played."""
@@ -24,25 +26,41 @@ PEEK = 2_000
 class Market:
     """One feed, played once. One thread at a time."""
 
-    def __init__(self, settings: PaperSettings, table: ContractTable) -> None:
-        """Make the feed and find out its contracts. Raises ConfigurationError."""
+    def __init__(self, settings: PaperSettings, table: ContractTable, history: TimeSeriesStore | None = None) -> None:
+        """Make the feed and find out its contracts. Raises ConfigurationError; blocks, as `history` does.
+
+        `history` is where the market `store` has its ticks.
+        """
         self._settings = settings
         self._table = table
         self.generated: GeneratedMarket | None = None
         self.replay: Replay | None = None
         self.feed: Iterator[Snapshot] = iter(())
         """What is still to come; `close` takes it away."""
-        specs = self._open_replay() if settings.market == "replay" else self._open_live()
+        self._ahead: ReadAhead | None = None
+        match settings.market:
+            case "replay":
+                specs = self._open_replay()
+            case "store":
+                specs = self._open_stored(history)
+            case _:
+                specs = self._open_live()
         self.contracts: dict[tuple[str, str], ContractSpec] = {(spec.symbol, spec.exchange): spec for spec in specs}
 
     @property
     def live(self) -> bool:
         """Whether its times are the clock's."""
-        return self.replay is None
+        return self._settings.market not in ("replay", "store")
+
+    def ready(self, resume: Callable[[], None]) -> bool:
+        """Whether `feed` has its next snapshot at once; if not, `resume` is called, from any thread, once it has."""
+        return self._ahead is None or self._ahead.ready(resume)
 
     def close(self) -> None:
         """Nothing more comes."""
         self.feed = iter(())
+        if self._ahead is not None:
+            self._ahead.close()
 
     def spec(self, symbol: str, exchange: str) -> ContractSpec:
         """Raises ConfigurationError for a contract that the table lacks."""
@@ -106,8 +124,18 @@ class Market:
         head = list(islice(feed, PEEK))
         self.feed = chain(head, feed)
         shown = {(snapshot.symbol, snapshot.exchange): None for snapshot in head}
-        named = [] if settings.symbols == PaperSettings().symbols else words(settings.symbols)
+        named = words(settings.symbols) if has_own_symbols(settings) else []
         return [*(self.spec(*key) for key in shown), *(self._named(vt_symbol) for vt_symbol in named)]
+
+    def _open_stored(self, history: TimeSeriesStore | None) -> list[ContractSpec]:
+        settings = self._settings
+        if history is None:
+            raise ConfigurationError("the paper gateway's market is store, but there is no tick store here")
+        symbols = words(settings.symbols) if has_own_symbols(settings) else []
+        stored = StoredTicks(history, symbols, start=settings.start, end=settings.end, timezone=settings.timezone)
+        self._ahead = ReadAhead(stored)
+        self.feed = iter(self._ahead)
+        return [self.spec(series.symbol, series.exchange) for series in stored.series]
 
     def _named(self, vt_symbol: str) -> ContractSpec:
         symbol, dot, exchange = vt_symbol.rpartition(".")

@@ -88,6 +88,11 @@ class RemotePaperGateway(BaseGateway):  # type: ignore[misc]
         return self._up
 
     @property
+    def replays(self) -> bool:
+        """Whether its ticks are a recording's, which is no news to record. As the venue said when we logged in last."""
+        return not self._welcome.live
+
+    @property
     def session(self) -> int:
         """Which log-in this is; the venue counts them up, so another number tells of a connection lost meanwhile."""
         return self._session

@@ -15,14 +15,22 @@ class PaperSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """`connect`'s setting; flat, as VnPy's window edits it."""
 
     market: str = "generated"
-    """`generated` or `replay`; in a process of its own also `manual`, which only its tests move."""
+    """`generated`, `replay` of files, or `store`, a replay of recorded ticks; in a process of its own also `manual`,
+    which only its tests move, but no `store`."""
     symbols: str = "rb2701.SHFE;ru2701.SHFE;IF2612.CFFEX;BTCUSDT_SWAP_BINANCE.GLOBAL"
-    """`;`-separated vt_symbols of the generated market; for a replay: those that its first ticks do not show."""
+    """`;`-separated vt_symbols of the generated market; for a replay: those that its first ticks do not show; for the
+    store: those to replay, also patterns (`rb*.SHFE`); unchanged, all that it has of the range."""
     rate: float = 2.0
     """Generated ticks a second and symbol."""
     seed: int = 1
     files: str = ""
     """`;`-separated paths or globs of recordings."""
+    start: str = ""
+    """First moment to replay from the store: a time (`2026-11-20T21:00`, without offset in `timezone`), or a date, the
+    calendar day of the exchange (Asia/Shanghai; GLOBAL: UTC), so a night session is on the day on which it is seen on
+    the clock; empty: from its first tick on."""
+    end: str = ""
+    """Likewise; a time is not included, a date is, to its end; empty: to its last tick."""
     speed: float = 1.0
     """Times real time; 0 is as fast as every consumer keeps up, with identical runs."""
     max_gap: float = 5.0
@@ -30,7 +38,7 @@ class PaperSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     exchange: str = ""
     """For recordings that do not name it; else the contract table decides."""
     timezone: str = "Asia/Shanghai"
-    """Of recordings without offsets."""
+    """Of recordings, `start` and `end` without offsets."""
     balance: float = 1_000_000.0
     """Initial funds of a new ledger."""
     accountid: str = "paper"
@@ -44,7 +52,7 @@ class PaperSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Whether CtaEngine leaves stop orders to the venue instead of keeping them itself."""
 
 
-def parse(setting: dict[str, Any], *, markets: tuple[str, ...] = ("generated", "replay")) -> PaperSettings:
+def parse(setting: dict[str, Any], *, markets: tuple[str, ...] = ("generated", "replay", "store")) -> PaperSettings:
     """Raises ConfigurationError that names the wrong field."""
     try:
         settings = msgspec.convert(setting, PaperSettings, strict=False)
@@ -62,6 +70,11 @@ def parse(setting: dict[str, Any], *, markets: tuple[str, ...] = ("generated", "
     if not settings.contracts:
         raise ConfigurationError("the paper gateway needs contracts, the path of contracts.toml")
     return settings
+
+
+def has_own_symbols(settings: PaperSettings) -> bool:
+    """Whether `symbols` was set, and is not only the generated market's default."""
+    return settings.symbols != PaperSettings().symbols
 
 
 def words(text: str) -> list[str]:

@@ -8,25 +8,38 @@ Files are read as they are needed: of a file that begins after another one's end
 
 from __future__ import annotations
 
-import csv
 import glob
-import gzip
-import io
-import zipfile
-import zlib
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from heapq import heapify, heappop, heappush
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
-from vnpy_core.domain.errors import ConfigurationError
-from vnpy_core.domain.sessions import SHANGHAI, ctp_days, trading_day
+import msgspec
+
+from vnpy_core.domain.errors import ConfigurationError, ValidationFailed
+from vnpy_core.domain.history import LEVELS
+from vnpy_core.domain.sessions import trading_day
 from vnpy_core.gateways.paper.model import Level, Snapshot
+from vnpy_core.recordings.files import Row, Table, open_tables
+from vnpy_core.recordings.formats import (
+    ABSENT,
+    CTP,
+    HUGE,
+    LEVEL_1,
+    SHORT,
+    TQSDK,
+    VNPY,
+    VNPY_BY_VT_SYMBOL,
+    Format,
+    find_format,
+)
+from vnpy_core.recordings.values import compact_date, ctp_minute
+from vnpy_core.recordings.values import zone as zone_named
 
 MAX_NOTES = 100
 """So many bad rows are kept with their reasons; all are counted."""
@@ -34,19 +47,14 @@ MAX_NOTES = 100
 REORDER_ROWS = 256
 """Rows of one file that are sorted among each other: several symbols in one recording arrive a little out of order."""
 
-_CHUNK = 2048
-_ABSENT = frozenset({None, "", "N/A", "nan", "NaN"})
-_HUGE = 1e300
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_UNREADABLE = (EOFError, OSError, RuntimeError, csv.Error, zipfile.BadZipFile, zlib.error)
 _WRONG_ROW = (ValueError, IndexError, TypeError, AttributeError, OverflowError)
 
-Row = Sequence[Any]
 Parser = Callable[[Row], Snapshot]
 Columns = dict[str, int]
 Minute = tuple[int, int, int, int, int]
-Sides = tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]
+Sides = list[tuple[tuple[int, int], ...]]
 
 
 def _no_exchange(symbol: str) -> str | None:
@@ -78,10 +86,11 @@ class Replay:
         """
         self.bad_rows, self.bad_count = [], 0
         self._exchange, self._resolve = exchange, resolve_exchange
-        self._zone = _zone(timezone)
-        self._sources = [source for path in _paths(files) for source in _open(path)]
-        for source in self._sources:
-            source.check_header()
+        with _as_configuration():
+            self._zone = zone_named(timezone)
+            self._sources = [source for path in _paths(files) for source in open_tables(path)]
+            for source in self._sources:
+                _parser_for(source, source.header())
 
     def __iter__(self) -> Iterator[Snapshot]:
         self.bad_rows, self.bad_count = [], 0
@@ -110,15 +119,15 @@ class Replay:
                 waiting[n] = snapshot
                 heappush(heap, (snapshot.time, n))
 
-    def _first_time(self, source: _Source) -> datetime | None:
+    def _first_time(self, source: Table) -> datetime | None:
         with closing(_ordered(source, self._tape(_ignore))) as feed:
             first = next(feed, None)
         return first.time if first else None
 
-    def _tape(self, note: Callable[[_Source, str], None]) -> _Tape:
+    def _tape(self, note: Callable[[Table, str], None]) -> _Tape:
         return _Tape(self._zone, self._exchange, self._resolve, note)
 
-    def _note(self, source: _Source, reason: str) -> None:
+    def _note(self, source: Table, reason: str) -> None:
         self.bad_count += 1
         if len(self.bad_rows) < MAX_NOTES:
             self.bad_rows.append(f"{source.name}:{source.line}: {reason}")
@@ -132,7 +141,7 @@ class _Tape:
         zone: ZoneInfo,
         exchange: str,
         resolve: Callable[[str], str | None],
-        note: Callable[[_Source, str], None],
+        note: Callable[[Table, str], None],
     ) -> None:
         self.zone = zone
         self.note = note
@@ -151,18 +160,8 @@ class _Tape:
 
     def _minute(self, trading: str, action: str, clock: str, exchange: str) -> tuple[Minute, date]:
         """A minute `HH:MM` of CTP in UTC, as its parts, and its trading day."""
-        hour, colon, minute = int(clock[:2]), clock[2:3], int(clock[3:])
-        if colon != ":":
-            raise ValueError(f"{clock!r} is not a time")
-        day: date | None = None
-        if trading:
-            real, day = ctp_days(_date(trading), _date(action or trading), hour, exchange)
-        else:
-            real = _date(action)
-        local = datetime(real.year, real.month, real.day, hour, minute, tzinfo=self.zone)
-        utc = local.astimezone(UTC)
-        began = (utc.year, utc.month, utc.day, utc.hour, utc.minute)
-        return began, day or trading_day(local, exchange)
+        utc, day = ctp_minute(trading, action, clock, exchange, self.zone)
+        return (utc.year, utc.month, utc.day, utc.hour, utc.minute), day
 
     def traded(self, symbol: str, day: date, volume: float) -> float:
         """What was traded since the symbol's last row, from the day's cumulative volume."""
@@ -180,84 +179,17 @@ class _Tape:
         return volume
 
 
-def _ignore(source: _Source, reason: str) -> None:
+def _ignore(source: Table, reason: str) -> None:
     pass
 
 
-# --- files ---
-
-
-class _Source:
-    """One table: a file or a member of an archive. `rows` gives its header, then its rows; `line` is the last one's."""
-
-    def __init__(self, name: str, text: Callable[[], io.TextIOBase]) -> None:
-        self.name = name
-        self.line = 0
-        self._text = text
-
-    def rows(self) -> Generator[Row, None, None]:
-        """Raises ConfigurationError where the file cannot be read on."""
-        self.line = 0
-        try:
-            with self._text() as text:
-                reader = csv.reader(text)
-                for row in reader:
-                    self.line = reader.line_num
-                    yield row
-        except _UNREADABLE as error:
-            raise ConfigurationError(f"{self.name} cannot be read after line {self.line}: {error}") from error
-
-    def check_header(self) -> None:
-        """Raises ConfigurationError for a header that is none of those known."""
-        with closing(self.rows()) as rows:
-            self.parser_for(next(rows, None))
-
-    def parser_for(self, header: Row | None) -> Callable[[Columns, _Tape], Parser]:
-        """The format that the header shows. Raises ConfigurationError."""
-        if not header:
-            raise ConfigurationError(f"{self.name} is empty")
-        names = set(_columns(header))
-        for required, parser in _FORMATS:
-            if required <= names:
-                return parser
-        shown = ",".join(str(name) for name in header[:8])
-        raise ConfigurationError(f"{self.name} has an unknown header: {shown[:200]}")
-
-
-class _Parquet(_Source):
-    def __init__(self, path: Path) -> None:
-        self.name, self.line = str(path), 0
-
-    def rows(self) -> Generator[Row, None, None]:
-        """As those of a CSV file, but with numbers and times as they are."""
-        import duckdb  # noqa: PLC0415 - large, and only Parquet needs it
-
-        self.line = 0
-        try:
-            with duckdb.connect(config={"memory_limit": "256MB", "threads": 1}) as database:
-                yield from self._fetch(database)
-        except duckdb.Error as error:
-            raise ConfigurationError(f"{self.name} cannot be read after row {self.line}: {error}") from error
-
-    def _fetch(self, database: Any) -> Iterator[Row]:
-        columns = database.execute("describe select * from read_parquet(?)", [self.name]).fetchall()
-        yield [column[0] for column in columns]
-        # A time with a zone would need pytz on its way out.
-        wanted = ", ".join(_selected(column[0], column[1]) for column in columns)
-        result = database.execute(f"select {wanted} from read_parquet(?)", [self.name])  # noqa: S608 - its own columns
-        while chunk := result.fetchmany(_CHUNK):
-            for row in chunk:
-                self.line += 1
-                yield row
-
-
-def _selected(name: str, kind: str) -> str:
-    quoted = '"' + name.replace('"', '""') + '"'
-    if kind == "TIMESTAMP WITH TIME ZONE":
-        return f"epoch_us({quoted}) * 1000"
-    if kind.startswith("TIMESTAMP"):
-        return f"cast({quoted} as timestamp)"
-    return quoted
+@contextmanager
+def _as_configuration() -> Iterator[None]:
+    """What is wrong with a file is wrong with the configuration that names it."""
+    try:
+        yield
+    except ValidationFailed as error:
+        raise ConfigurationError(error.detail) from error
 
 
 def _paths(files: list[str]) -> list[Path]:
@@ -272,56 +204,10 @@ def _paths(files: list[str]) -> list[Path]:
     return list(found)
 
 
-def _open(path: Path) -> list[_Source]:
-    """The tables in a file. Raises ConfigurationError."""
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-        if magic == b"PAR1":
-            return [_Parquet(path)]
-        if magic == b"PK\x03\x04":
-            return _members(path)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise ConfigurationError(f"{path} cannot be read: {error}") from error
-    if magic[:2] == b"\x1f\x8b":
-        return [_Source(str(path), lambda: _decoded(gzip.open(path, "rb")))]
-    return [_Source(str(path), lambda: _decoded(path.open("rb")))]
-
-
-def _members(path: Path) -> list[_Source]:
-    with zipfile.ZipFile(path) as archive:
-        names = sorted(name for name in archive.namelist() if name.lower().endswith(".csv") and "__MACOSX" not in name)
-    if not names:
-        raise ConfigurationError(f"{path} has no .csv in it")
-    return [_member(path, name) for name in names]
-
-
-def _member(path: Path, name: str) -> _Source:
-    def text() -> io.TextIOBase:
-        with zipfile.ZipFile(path) as archive:
-            # The member keeps the archive's file open until it is closed itself.
-            return _decoded(archive.open(name))
-
-    return _Source(f"{path}/{name}", text)
-
-
-def _decoded(raw: Any) -> io.TextIOWrapper:
-    return io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="")
-
-
-def _zone(name: str) -> ZoneInfo:
-    if name == SHANGHAI.key:
-        return SHANGHAI
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ConfigurationError(f"there is no time zone {name!r}") from error
-
-
 # --- rows ---
 
 
-def _ordered(source: _Source, tape: _Tape) -> Generator[Snapshot, None, None]:
+def _ordered(source: Table, tape: _Tape) -> Generator[Snapshot, None, None]:
     """A source's snapshots by time: sorted within a window, those that are later than that left out."""
     by_time = attrgetter("time")
     window: list[Snapshot] = []
@@ -340,18 +226,17 @@ def _ordered(source: _Source, tape: _Tape) -> Generator[Snapshot, None, None]:
     yield from window
 
 
-def _snapshots(source: _Source, tape: _Tape) -> Iterator[Snapshot]:
-    with closing(source.rows()) as rows:
-        header = next(rows, None)
-        columns = _columns(header or [])
-        parse = source.parser_for(header)(columns, tape)
+def _snapshots(source: Table, tape: _Tape) -> Iterator[Snapshot]:
+    with _as_configuration(), closing(source.rows()) as rows:
+        header = next(rows, ())
+        parse = _parser_for(source, _names(header))(tape)
         good, reason = 0, ""
         for row in rows:
             try:
                 snapshot = parse(row)
             except _WRONG_ROW as error:
                 if row and row != header:
-                    wrong = _reason(row, columns, error)
+                    wrong = _reason(row, len(header), error)
                     reason = reason or f"line {source.line}: {wrong}"
                     tape.note(source, wrong)
                 continue
@@ -361,14 +246,14 @@ def _snapshots(source: _Source, tape: _Tape) -> Iterator[Snapshot]:
         raise ConfigurationError(f"{source.name} has no usable row; {reason}")
 
 
-def _reason(row: Row, columns: Columns, error: Exception) -> str:
+def _reason(row: Row, width: int, error: Exception) -> str:
     if isinstance(error, IndexError):
-        return f"{len(row)} columns instead of {len(columns)}"
+        return f"{len(row)} columns instead of {width}"
     return str(error)
 
 
-def _columns(header: Row) -> Columns:
-    return {str(name).strip(): position for position, name in enumerate(header)}
+def _names(header: Row) -> list[str]:
+    return [str(name).strip() for name in header]
 
 
 @lru_cache(16384)
@@ -379,10 +264,10 @@ def _number(value: Any) -> float:
 
 def _fresh_number(value: Any) -> float:
     """Absent is 0: nothing, N/A, NaN, or CTP's largest double. Raises ValueError."""
-    if value in _ABSENT:
+    if value in ABSENT:
         return 0.0
     number = float(value)
-    if -_HUGE < number < _HUGE:
+    if -HUGE < number < HUGE:
         return number
     if number in (float("inf"), float("-inf")):
         raise ValueError(f"{value!r} is not a number")
@@ -401,7 +286,7 @@ def _levels(row: Row, places: tuple[tuple[int, int], ...]) -> tuple[Level, ...]:
     levels: list[Level] = []
     for price_at, volume_at in places:
         price = row[price_at]
-        if price in _ABSENT:
+        if price in ABSENT:
             break
         level = (_number(price), _volume(row[volume_at]))
         if not level[0] or not level[1]:
@@ -410,30 +295,23 @@ def _levels(row: Row, places: tuple[tuple[int, int], ...]) -> tuple[Level, ...]:
     return tuple(levels)
 
 
-def _sides(at: Columns, price: str, volume: str) -> Sides:
-    """Where the levels are; the names are patterns such as `{Side}Price{n}`."""
+def _sides(at: Columns) -> Sides:
+    """Where the levels are, of the bids and of the asks."""
 
     def side(name: str) -> tuple[tuple[int, int], ...]:
-        names = {"side": name, "Side": name.capitalize()}
-        pairs = [(price.format(n=n, **names), volume.format(n=n, **names)) for n in range(1, 6)]
+        pairs = [(f"{name}_price_{n}", f"{name}_volume_{n}") for n in LEVELS]
         return tuple((at[p], at[v]) for p, v in pairs if p in at and v in at)
 
-    return side("bid"), side("ask")
-
-
-def _date(text: str) -> date:
-    if len(text) != 8:
-        raise ValueError(f"{text!r} is not a date")
-    return date(int(text[:4]), int(text[4:6]), int(text[6:]))
+    return [side("bid"), side("ask")]
 
 
 def _ctp(at: Columns, tape: _Tape) -> Parser:
-    bids, asks = _sides(at, "{Side}Price{n}", "{Side}Volume{n}")
-    day_at, action_at, clock_at, ms_at = at["TradingDay"], at["ActionDay"], at["UpdateTime"], at["UpdateMillisec"]
-    symbol_at, exchange_at, last_at, volume_at = at["InstrumentID"], at["ExchangeID"], at["LastPrice"], at["Volume"]
-    turnover_at, interest_at, close_at = at["Turnover"], at["OpenInterest"], at["PreClosePrice"]
-    up_at, down_at = at["UpperLimitPrice"], at["LowerLimitPrice"]
-    open_at, high_at, low_at = at["OpenPrice"], at["HighestPrice"], at["LowestPrice"]
+    bids, asks = _sides(at)
+    day_at, action_at, clock_at, ms_at = at["trading_day"], at["action_day"], at["time"], at["millisecond"]
+    symbol_at, exchange_at, last_at, volume_at = at["symbol"], at["exchange"], at["last_price"], at["volume"]
+    turnover_at, interest_at, close_at = at["turnover"], at["open_interest"], at["pre_close"]
+    up_at, down_at = at["limit_up"], at["limit_down"]
+    open_at, high_at, low_at = at["open_price"], at["high_price"], at["low_price"]
     exchange_of, minute, traded = tape.exchange_of, tape.minute, tape.traded
 
     def parse(row: Row) -> Snapshot:
@@ -477,10 +355,10 @@ _VNPY_NUMBERS = [
 ]
 
 
-def _vnpy(at: Columns, tape: _Tape) -> Parser:
-    bids, asks = _sides(at, "{side}_price_{n}", "{side}_volume_{n}")
+def _vnpy(at: Columns, tape: _Tape, *, by_vt_symbol: bool = False) -> Parser:
+    bids, asks = _sides(at)
     numbers = [(name, at[name]) for name in _VNPY_NUMBERS if name in at]
-    name_of = _vnpy_name(at, tape)
+    name_of = _vnpy_name(at, tape, by_vt_symbol=by_vt_symbol)
     time_at, volume_at, traded_at = at["datetime"], at.get("volume"), at.get("last_volume")
 
     def parse(row: Row) -> Snapshot:
@@ -505,12 +383,12 @@ def _vnpy(at: Columns, tape: _Tape) -> Parser:
     return parse
 
 
-def _vnpy_name(at: Columns, tape: _Tape) -> Callable[[Row], tuple[str, str]]:
-    symbol_at, exchange_at, vt_symbol_at = at.get("symbol"), at.get("exchange"), at.get("vt_symbol")
+def _vnpy_name(at: Columns, tape: _Tape, *, by_vt_symbol: bool) -> Callable[[Row], tuple[str, str]]:
+    symbol_at, exchange_at = at["symbol"], at.get("exchange")
 
     def name_of(row: Row) -> tuple[str, str]:
-        if symbol_at is None:
-            symbol, _, exchange = row[vt_symbol_at or 0].rpartition(".")
+        if by_vt_symbol:
+            symbol, _, exchange = row[symbol_at].rpartition(".")
         else:
             symbol, exchange = row[symbol_at], "" if exchange_at is None else row[exchange_at] or ""
         return symbol, tape.exchange_of(symbol, exchange)
@@ -527,9 +405,9 @@ def _local_time(value: str | int | datetime, zone: ZoneInfo) -> datetime:
 
 
 def _tqsdk(at: Columns, tape: _Tape) -> Parser:
-    bids, asks = _sides(at, "{side}_price{n}", "{side}_volume{n}")
+    bids, asks = _sides(at)
     symbol_at, time_at, last_at, volume_at = at["symbol"], at["datetime"], at["last_price"], at["volume"]
-    turnover_at, interest_at, high_at, low_at = at["amount"], at["open_interest"], at["highest"], at["lowest"]
+    turnover_at, interest_at, high_at, low_at = at["turnover"], at["open_interest"], at["high_price"], at["low_price"]
 
     def parse(row: Row) -> Snapshot:
         given, _, symbol = row[symbol_at].rpartition(".")
@@ -557,14 +435,14 @@ def _tqsdk(at: Columns, tape: _Tape) -> Parser:
 
 
 def _short(at: Columns, tape: _Tape) -> Parser:
-    bids, asks = _sides(at, "{side}Price{n}", "{side}Volume{n}")
+    bids, asks = _sides(at)
     symbol_at, date_at, time_at = at["symbol"], at["date"], at["time"]
-    last_at, traded_at = at["lastPrice"], at["lastVolume"]
+    last_at, traded_at = at["last_price"], at["last_volume"]
 
     def parse(row: Row) -> Snapshot:
         symbol = row[symbol_at]
         exchange = tape.exchange_of(symbol, "")
-        local = _local_time(f"{_date(row[date_at])}T{row[time_at]}", tape.zone)
+        local = _local_time(f"{compact_date(row[date_at])}T{row[time_at]}", tape.zone)
         day = trading_day(local, exchange)
         traded = _volume(row[traded_at])
         return Snapshot(
@@ -582,19 +460,24 @@ def _short(at: Columns, tape: _Tape) -> Parser:
     return parse
 
 
-_CTP_COLUMNS = (
-    "TradingDay ActionDay UpdateTime UpdateMillisec InstrumentID ExchangeID LastPrice Volume Turnover OpenInterest "
-    "PreClosePrice UpperLimitPrice LowerLimitPrice OpenPrice HighestPrice LowestPrice BidPrice1 BidVolume1 AskPrice1 "
-    "AskVolume1"
-)
-_VNPY_COLUMNS = "datetime last_price bid_price_1 bid_volume_1 ask_price_1 ask_volume_1"
-_TQSDK_COLUMNS = "symbol datetime last_price volume amount open_interest highest lowest bid_price1 ask_price1"
-_SHORT_COLUMNS = "symbol date time lastPrice lastVolume bidPrice1 askPrice1 bidVolume1 askVolume1"
+def _traded(form: Format) -> Format:
+    """The format, of files with prices to trade at."""
+    return msgspec.structs.replace(form, required=form.required.union(LEVEL_1))
 
-_FORMATS: list[tuple[set[str], Callable[[Columns, _Tape], Parser]]] = [
-    (set(_CTP_COLUMNS.split()), _ctp),
-    ({*_VNPY_COLUMNS.split(), "symbol"}, _vnpy),
-    ({*_VNPY_COLUMNS.split(), "vt_symbol"}, _vnpy),
-    (set(_TQSDK_COLUMNS.split()), _tqsdk),
-    (set(_SHORT_COLUMNS.split()), _short),
+
+_FORMATS: list[tuple[Format, Callable[[Columns, _Tape], Parser]]] = [
+    (CTP, _ctp),
+    (_traded(VNPY), _vnpy),
+    (_traded(VNPY_BY_VT_SYMBOL), partial(_vnpy, by_vt_symbol=True)),
+    (TQSDK, _tqsdk),
+    (SHORT, _short),
 ]
+
+
+def _parser_for(source: Table, header: list[str]) -> Callable[[_Tape], Parser]:
+    """What reads rows under this header. Raises ValidationFailed for one that is not known."""
+    if not header:
+        raise ValidationFailed(f"{source.name} is empty")
+    form = find_format(source.name, header, "auto", [form for form, _ in _FORMATS])
+    parser = next(parser for each, parser in _FORMATS if each is form)
+    return lambda tape: parser(form.places(header), tape)
