@@ -116,6 +116,7 @@ def appended(folder: Path, ticks: dict[Series, TickArray]) -> Rates:
     return {
         "in": count / seconds, "in, rolled too": count / rolled, "out": count / read, "bytes": size / count,
         "bars first": bars[0], "bars": statistics.median(bars[1:]),
+        "bars, two at a time": statistics.median(paired[1:]),
     }  # fmt: skip
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
-from vnpy_core.domain.errors import CoreError
+from vnpy_core.domain.errors import CoreError, TimeSeriesUnavailable
 from vnpy_core.domain.history import (
     TICK_DTYPE,
     US,
@@ -34,25 +35,27 @@ class MemoryTimeSeries:
         self.failures: list[CoreError] = []
         """Each write raises the next one of these and stores nothing."""
         self.array = ARRAY
+        self.is_open = True
+        """Ready from the beginning, for tests that have nobody to open it."""
         self._lock = threading.Lock()
         self._ticks: dict[Series, TickArray] = {}
         self._bars: dict[tuple[Series, Interval], BarArray] = {}
         self._names: dict[Series, str] = {}
 
     def open(self) -> None:
-        pass
+        self.is_open = True
 
     def close(self) -> None:
-        pass
+        self.is_open = False
 
     def flush(self) -> None:
         pass
 
     def state(self) -> TimeSeriesState:
-        return TimeSeriesState(kind="memory", available=True)
+        return TimeSeriesState(kind="memory", available=self.is_open)
 
     def append_ticks(self, batch: TickBatch) -> None:
-        with self._lock:
+        with self._opened():
             self._fail()
             if not batch.stamped:
                 batch.ticks = {series: self._stamped(series, ticks) for series, ticks in batch.ticks.items()}
@@ -63,7 +66,7 @@ class MemoryTimeSeries:
                 self._name(series, batch.names.get(series, ""))
 
     def merge_ticks(self, series: Series, ticks: TickArray, name: str = "") -> Merged:
-        with self._lock:
+        with self._opened():
             self._fail()
             ticks[:] = _sorted(ticks)
             stored = self._stored(series)
@@ -75,7 +78,7 @@ class MemoryTimeSeries:
             return Merged(len(added), len(ticks) - len(added))
 
     def merge_bars(self, series: Series, interval: Interval, bars: BarArray) -> Merged:
-        with self._lock:
+        with self._opened():
             self._fail()
             stored = self._bars.get((series, interval), empty_bars())
             together = np.concatenate([stored, bars])
@@ -88,26 +91,26 @@ class MemoryTimeSeries:
     def ticks(
         self, series: Series, start_ns: int, end_ns: int, *, columns: tuple[str, ...] = (), limit: int | None = None
     ) -> Iterator[TickArray]:
-        with self._lock:
+        with self._opened():
             rows = _between(self._stored(series), start_ns, end_ns)
         if columns:
             rows = _only(rows, columns)
         yield from self._arrays(rows[:limit])
 
     def last_ticks(self, series: Series, end_ns: int, count: int) -> TickArray:
-        with self._lock:
+        with self._opened():
             rows = _between(self._stored(series), 0, end_ns)
         return rows[max(len(rows) - count, 0) :].copy()
 
     def bars(
         self, series: Series, interval: Interval, start_ns: int, end_ns: int, *, limit: int | None = None
     ) -> Iterator[BarArray]:
-        with self._lock:
+        with self._opened():
             rows = _between(self._bars.get((series, interval), empty_bars()), start_ns, end_ns)
         yield from self._arrays(rows[:limit])
 
     def overview(self) -> list[Coverage]:
-        with self._lock:
+        with self._opened():
             tables = [((series, None), rows) for series, rows in self._ticks.items()] + list(self._bars.items())
             found = [
                 Coverage(
@@ -116,7 +119,7 @@ class MemoryTimeSeries:
                     count=len(rows),
                     start_ns=int(rows["ts"][0]),
                     end_ns=int(rows["ts"][-1]),
-                    name=self._names.get(series, ""),
+                    name="" if interval else self._names.get(series, ""),
                 )
                 for (series, interval), rows in tables
                 if len(rows)
@@ -124,17 +127,24 @@ class MemoryTimeSeries:
         return sorted(found, key=lambda coverage: (coverage.series, coverage.interval or ""))
 
     def delete_ticks(self, series: Series, start_ns: int, end_ns: int) -> int:
-        with self._lock:
+        with self._opened():
             self._fail()
             self._ticks[series], count = _without(self._stored(series), start_ns, end_ns)
             return count
 
     def delete_bars(self, series: Series, interval: Interval, start_ns: int, end_ns: int) -> int:
-        with self._lock:
+        with self._opened():
             self._fail()
             stored = self._bars.get((series, interval), empty_bars())
             self._bars[series, interval], count = _without(stored, start_ns, end_ns)
             return count
+
+    @contextmanager
+    def _opened(self) -> Iterator[None]:
+        with self._lock:
+            if not self.is_open:
+                raise TimeSeriesUnavailable("the store is closed")
+            yield
 
     def _fail(self) -> None:
         if self.failures:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from testkit.influx import influxdb
+from testkit.memory_timeseries import MemoryTimeSeries
 from vnpy_core.adapters.timeseries.embedded import EmbeddedStore
 from vnpy_core.adapters.timeseries.settings import TimeSeriesSettings
 from vnpy_core.domain.history import (
@@ -41,10 +42,17 @@ def embedded(_request: pytest.FixtureRequest, folder: Path, **settings: float) -
     return lambda: EmbeddedStore(folder / "timeseries", TimeSeriesSettings(**settings), SystemClock())
 
 
+def memory(_request: pytest.FixtureRequest, _folder: Path) -> Make:
+    """The model that other tests use as a store."""
+    store = MemoryTimeSeries()
+    return lambda: store
+
+
 KINDS: dict[str, Callable[[pytest.FixtureRequest, Path], Make]] = {
     "embedded": embedded,
     "embedded-rolling": partial(embedded, roll_rows=1, roll_s=0.02),  # all goes into files at once
     "influxdb": influxdb,
+    "memory": memory,
 }
 
 RU = Series("ru1901", "SHFE")

@@ -395,7 +395,8 @@ async def _run_until_signal(settings: Settings, listener: socket.socket, on_read
 def listen(settings: Settings) -> Iterator[socket.socket]:
     """The service's socket, taken before anything slow starts. Raises ConfigurationError when it cannot be had."""
     family = socket.AF_INET6 if ":" in settings.server.host else socket.AF_INET
-    with contextlib.closing(socket.socket(family, socket.SOCK_STREAM)) as listener:
+    # The protocol is named because asyncio sends small answers at once (TCP_NODELAY) only where it is.
+    with contextlib.closing(socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((settings.server.host, settings.server.port))

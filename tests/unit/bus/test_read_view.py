@@ -6,13 +6,24 @@ import pytest
 
 from vnpy_core.bus.message import Message
 from vnpy_core.bus.read_view import ReadView, same_order
-from vnpy_core.domain.enums import Direction, GatewayState, HaltScope, LogLevel, Offset, OrderType, Product, Status
+from vnpy_core.domain.enums import (
+    Direction,
+    GatewayState,
+    HaltScope,
+    JobState,
+    LogLevel,
+    Offset,
+    OrderType,
+    Product,
+    Status,
+)
 from vnpy_core.domain.events import (
     Account,
     AlgoUpdate,
     Contract,
     Gateway,
     Halt,
+    Job,
     Log,
     Order,
     Position,
@@ -76,6 +87,10 @@ def stop(number=1, status="WAITING"):
     return msgspec.structs.replace(STOP, stop_orderid=f"STOP.{number}", status=status)
 
 
+def job(job_id, state=JobState.RUNNING):
+    return Job(id=job_id, kind="import", state=state, created_at=NOON, updated_at=NOON)
+
+
 def feed(view, *events, seq=0):
     for event in events:
         view.apply(Message("log", "", "e", seq, NOON, event))
@@ -100,6 +115,7 @@ def view():
         ("stop_order.updated", "STOP.1", STOP),
         ("algo.updated", "a", ALGO),
         ("risk.halt", "all", HALT),
+        ("job.updated", "j1", job("j1")),
     ],
 )
 def test_the_snapshot_of_a_topic_is_its_latest_state(view, topic, key, event):
@@ -127,6 +143,11 @@ def test_stop_orders_that_wait_no_longer_are_bounded_and_waiting_ones_stay(view)
     feed(view, stop(200, "CANCELLED"))
     assert "STOP.108" not in view.stop_orders
     assert "STOP.0" in view.stop_orders
+
+
+def test_jobs_that_have_ended_are_bounded_and_running_ones_stay(view):
+    feed(view, job("first"), *(job(f"j{number}", JobState.DONE) for number in range(30)))
+    assert list(view.jobs) == ["first", *(f"j{number}" for number in range(10, 30))]
 
 
 # What is known from before the start

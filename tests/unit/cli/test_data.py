@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -365,3 +366,24 @@ def test_a_job_needs_neither_vnpy_nor_the_web():
 def test_a_download_needs_a_service(cli, arguments, word):
     wanted = ["download", "rb2701.SHFE", "--start", "2026-11-20", "--end", "2026-11-20"]
     assert word in cli(*wanted, *arguments, code=1).stderr
+
+
+# --- serving ---
+
+
+def test_a_service_names_its_configuration_for_the_processes_it_starts(tmp_path, monkeypatch):
+    from vnpy_core.__main__ import _name_configuration
+
+    monkeypatch.chdir(tmp_path)
+    for named, config, expected in [
+        ("", None, ""),
+        ("", "vnpy_config/service.toml", "vnpy_config/service.toml"),
+        ("other.toml", None, "other.toml"),
+        ("", None, "vnpy_config/service.toml"),
+    ]:
+        monkeypatch.setenv("VNPYCORE_CONFIG", named)
+        _name_configuration(Path(config) if config else None)
+        assert os.environ["VNPYCORE_CONFIG"] == (str(tmp_path / expected) if expected else "")
+        (tmp_path / "vnpy_config").mkdir(exist_ok=True)
+        (tmp_path / "vnpy_config" / "service.toml").touch()
+        (tmp_path / "other.toml").touch()

@@ -189,6 +189,13 @@ def test_both_bounds_count_in_whatever_their_zone(database, tz):
     assert [each.datetime.minute for each in ticks(database, *bounds)] == [1, 2, 3]
 
 
+def test_the_longest_range_is_all_there_is(database):
+    database.save_bar_data([bar(n) for n in range(3)])
+    database.save_tick_data([tick()])
+    assert len(bars(database, datetime(1, 1, 2), datetime.max)) == 3
+    assert len(ticks(database, datetime(1, 1, 2), datetime.max)) == 1
+
+
 def test_the_hour_that_comes_twice_is_told_apart(database):
     twice = [datetime(2026, 11, 1, 1, 30, tzinfo=NEW_YORK, fold=fold) for fold in (0, 1)]
     database.save_bar_data([bar(moment=moment) for moment in twice])

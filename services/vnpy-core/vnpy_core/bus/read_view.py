@@ -16,6 +16,7 @@ from vnpy_core.domain.events import (
     Event,
     Gateway,
     Halt,
+    Job,
     Order,
     Position,
     Quote,
@@ -28,6 +29,8 @@ from vnpy_core.domain.events import (
 KEEP_FINISHED = 50_000
 KEEP_STOP_ORDERS = 1_000
 """Stop orders that wait no longer; each snapshot of their topic sends them all."""
+KEEP_JOBS = 20
+"""Jobs that have ended, for the same reason; REST has them all."""
 
 
 def same_order(one: Order, other: Order) -> bool:
@@ -72,7 +75,9 @@ class ReadView:
         self.halts: dict[str, Halt] = {}
         """Those in force, by `domain.books.halt_key`."""
         self.algos: dict[str, AlgoUpdate] = {}
+        self.jobs: dict[str, Job] = {}
         self._finished_stops: OrderedDict[str, None] = OrderedDict()
+        self._ended_jobs: OrderedDict[str, None] = OrderedDict()
         self._client_ids: dict[str, str] = {}
         self._waiters: dict[str, list[tuple[str, asyncio.Future[Order]]]] = {}
 
@@ -126,6 +131,8 @@ class ReadView:
                 self._apply_halt(event)
             case AlgoUpdate():
                 self.algos[event.algo_name] = event
+            case Job():
+                self._apply_job(event)
             case _:
                 pass
 
@@ -180,6 +187,7 @@ class ReadView:
             "stop_order.updated": dict(self.stop_orders),
             "risk.halt": dict(self.halts),
             "algo.updated": dict(self.algos),
+            "job.updated": dict(self.jobs),
         }
         if topic == "contract.updated":
             return [
@@ -236,6 +244,13 @@ class ReadView:
             self._finished_stops[name] = None
             if len(self._finished_stops) > self._keep_stops:
                 del self.stop_orders[self._finished_stops.popitem(last=False)[0]]
+
+    def _apply_job(self, job: Job) -> None:
+        self.jobs[job.id] = job
+        if job.state.is_final:
+            self._ended_jobs[job.id] = None
+            if len(self._ended_jobs) > KEEP_JOBS:
+                del self.jobs[self._ended_jobs.popitem(last=False)[0]]
 
     def _apply_quote(self, quote: Quote) -> None:
         if quote.status.is_active:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from vnpy_core.domain.errors import FieldError, ValidationFailed
-from vnpy_core.domain.history import FIRST_NS, LAST_NS, to_ns
+from vnpy_core.domain.history import FIRST_NS, LAST_NS, NS, to_ns
 from vnpy_core.domain.sessions import SHANGHAI
+
+DAY_NS = 86_400 * NS
+"""Of every day there is here: neither Shanghai (since 1991) nor UTC has summer time."""
 
 
 def time_zone(name: str) -> ZoneInfo:
@@ -33,13 +36,19 @@ def range_ns(start: str, end: str, exchange: str, zone: ZoneInfo = SHANGHAI) -> 
 
 
 def _ns(name: str, text: str, exchange: str, zone: ZoneInfo) -> int:
-    with suppress(ValueError, OverflowError):
-        day = date.fromisoformat(text) + timedelta(days=name == "end")
-        return to_ns(datetime(day.year, day.month, day.day, tzinfo=UTC if exchange == "GLOBAL" else SHANGHAI))
-    with suppress(ValueError, OverflowError):
+    with suppress(ValueError):
+        day = date.fromisoformat(text)
+        midnight = datetime(day.year, day.month, day.day, tzinfo=UTC if exchange == "GLOBAL" else SHANGHAI)
+        return _kept(to_ns(midnight) + (DAY_NS if name == "end" else 0))
+    with suppress(ValueError):
         moment = datetime.fromisoformat(text)
-        return to_ns(moment if moment.tzinfo else moment.replace(tzinfo=zone))
+        return _kept(to_ns(moment if moment.tzinfo else moment.replace(tzinfo=zone)))
     raise _wrong(name, f"{name} is a date as 2026-11-20 or a time as 2026-11-20T21:00, not {text!r}")
+
+
+def _kept(ns: int) -> int:
+    """Within what a store can ask for."""
+    return min(max(ns, FIRST_NS), LAST_NS)
 
 
 def _wrong(field: str, text: str) -> ValidationFailed:

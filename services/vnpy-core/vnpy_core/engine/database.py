@@ -102,7 +102,7 @@ class CoreDatabase(BaseDatabase):  # type: ignore[misc]
             return []
         series = Series(symbol, exchange.name)
         bars: list[BarData] = []
-        for rows in self.store.bars(series, kept, _ns(start), _ns(end) + US):
+        for rows in self.store.bars(series, kept, *_bounds(start, end)):
             bars += _objects(BarData, series, rows, BAR_NUMBERS, interval=repeat(interval))
         return bars
 
@@ -110,7 +110,7 @@ class CoreDatabase(BaseDatabase):  # type: ignore[misc]
         """The ticks from `start` to `end`, both included, by time."""
         series = Series(symbol, exchange.name)
         ticks: list[TickData] = []
-        for rows in self.store.ticks(series, _ns(start), _ns(end) + US):
+        for rows in self.store.ticks(series, *_bounds(start, end)):
             name, received = repeat(self._name(series)), _received(rows["localtime"])
             ticks += _objects(TickData, series, rows, TICK_NUMBERS, name=name, localtime=received)
         return ticks
@@ -213,6 +213,11 @@ def _received(ns: npt.NDArray[np.int64]) -> Iterable[datetime | None]:
 def _all_ns(moments: list[datetime]) -> npt.NDArray[np.int64]:
     seconds = [(moment if moment.tzinfo else moment.replace(tzinfo=DB_TZ)).timestamp() for moment in moments]
     return np.rint(np.array(seconds, np.float64) * 1e6).astype(np.int64) * US
+
+
+def _bounds(start: datetime, end: datetime) -> tuple[int, int]:
+    """Half open, `end` with all of its microsecond; what is beyond int64 is all there is."""
+    return max(_ns(start), FIRST_NS), min(_ns(end) + US, LAST_NS)
 
 
 def _ns(moment: datetime) -> int:

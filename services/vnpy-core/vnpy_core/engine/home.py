@@ -43,11 +43,12 @@ def prepare_home(data: Path, strategies: Path, *, config_folder: Path | None = N
     settings = _read_settings(temp / "vt_setting.json") | overrides
     if "database.name" not in settings:
         choose_database(temp, settings)
+        settings = _read_settings(temp / "vt_setting.json") | overrides
     os.environ["LANGUAGE"] = language
     os.chdir(data)
     sys.path[:] = [str(data), *(entry for entry in sys.path if entry not in ("", str(data)))]
     _check_strategies_resolve(strategies)
-    _load_vnpy_settings(data, overrides)
+    _load_vnpy_settings(data, settings)
 
 
 def make_json_writes_safe() -> Callable[[], None]:
@@ -170,13 +171,13 @@ def _check_strategies_resolve(strategies: Path) -> None:
         )
 
 
-def _load_vnpy_settings(data: Path, overrides: dict[str, Any]) -> None:
+def _load_vnpy_settings(data: Path, settings: dict[str, Any]) -> None:
     from vnpy.trader.setting import SETTINGS
     from vnpy.trader.utility import TRADER_DIR
 
     if Path(TRADER_DIR).resolve() != data:
         raise ConfigurationError(f"vnpy chose {TRADER_DIR} as its folder and not {data}")
-    SETTINGS.update(overrides)
+    SETTINGS.update(settings)
     # VnPy's log lines reach the service's log over the bus; its own sinks would cost the event thread 50 µs a line.
     SETTINGS.update({"log.active": False, "log.console": False, "log.file": False})
     make_json_writes_safe()

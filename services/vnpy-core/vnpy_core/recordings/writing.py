@@ -95,7 +95,8 @@ class _Cells:
 
 
 def _floats(column: npt.NDArray[np.float64]) -> Column:
-    if (column == column[0]).all() and column[0]:
+    bits = column.view(np.int64)  # which tell 0.0 from -0.0
+    if (bits == bits[0]).all():
         return [repr(float(column[0]))] * len(column)
     numbers: list[float] = column.tolist()
     return numbers

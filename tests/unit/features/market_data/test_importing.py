@@ -122,12 +122,12 @@ def test_the_exchange_is_asked_for_or_given(run):
 def test_progress_goes_up_to_one(run):
     for strict in (False, True):
         told = []
-        run(HEADER + lines(100_000), progress=told, strict=strict)
+        run(HEADER + lines(50_000), progress=told, strict=strict)
         fractions = [fraction for fraction, _ in told]
         assert fractions == sorted(fractions)
         assert fractions[-1] == 1.0
         assert len(fractions) > 5
-        assert told[-1][1] == "100,000 rows"
+        assert told[-1][1] == "50,000 rows"
 
 
 # --- when something is wrong ---

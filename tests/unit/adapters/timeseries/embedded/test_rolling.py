@@ -170,6 +170,16 @@ class TestDamage:
         store.append_ticks(TickBatch({RU: ticks_at([200])}))
         assert len(all_ticks(store, start_ns=int(ticks_at([200])["ts"][0]))) == 1
 
+    def test_late_ticks_of_a_series_with_a_damaged_file_do_not_stop_the_others(
+        self, store: EmbeddedStore, damaged: Path
+    ) -> None:
+        batch = TickBatch({RU: ticks_at([5, 300]), CU: ticks_at([5, 300], first=100)})
+        store.append_ticks(batch)
+        store.append_ticks(batch)
+        assert prices(all_ticks(store, CU))[6] == 100
+        assert len(all_ticks(store, CU)) == 102
+        assert store.state().tail_rows == 4
+
     def test_a_file_that_is_missing_is_named(self, store: EmbeddedStore, damaged: Path) -> None:
         damaged.unlink()
         with pytest.raises(TimeSeriesUnavailable, match=f"{damaged.name} is missing"):

@@ -265,7 +265,8 @@ def test_what_the_store_raises_comes_after_what_was_read():
 
 
 def test_closing_frees_who_waits():
-    ahead = ReadAhead(iter(threading.Event().wait, None))
+    release = threading.Event()
+    ahead = ReadAhead(iter(lambda: release.wait(10) or None, None))
     found = []
     waiting = threading.Thread(target=lambda: found.extend(ahead), daemon=True)
     waiting.start()
@@ -273,6 +274,9 @@ def test_closing_frees_who_waits():
     waiting.join(10)
     assert not waiting.is_alive()
     assert found == []
+    release.set()
+    if ahead._thread is not None:
+        ahead._thread.join(10)
 
 
 # --- the gateway ---

@@ -435,20 +435,22 @@ class Catalog:
         """Put sorted rows into the tail; `new` are those of them that write over none. How many wait there, at most
         in one partition."""
         most = 0
-        added = dict(zip(*np.unique(kind.parts(new["ts"]), return_counts=True), strict=True))
-        parts = kind.parts(rows["ts"])
-        for of_part in np.split(rows, np.flatnonzero(np.diff(parts)) + 1):
-            part, first, last = kind.part(of_part["ts"][0]), int(of_part["ts"][0]), int(of_part["ts"][-1])
+        while len(rows):
+            first = int(rows["ts"][0])
+            part = kind.part(first)
+            end = kind.begin(part + 1)
+            here, rows = (rows, rows[:0]) if end is None else np.split(rows, np.searchsorted(rows["ts"], [end]))
+            last = int(here["ts"][-1])
             (waiting,) = db.execute(
                 "insert into partitions values (?, ?, ?, ?, ?, 0, ?, ?) on conflict (series, part) do update set"
                 " rows = rows + excluded.rows, waiting = waiting + excluded.waiting,"
                 " since = coalesce(since, excluded.since), min_ts = min(min_ts, excluded.min_ts),"
                 " max_ts = max(max_ts, excluded.max_ts) returning waiting",
-                (series, part, int(added.get(part, 0)), len(of_part), now, first, last),
+                (series, part, len(within(new, first, last + 1)), len(here), now, first, last),
             ).fetchone()
             most = max(most, waiting)
-            for at in range(0, len(of_part), _BATCH_ROWS):
-                batch = of_part[at : at + _BATCH_ROWS]
+            for at in range(0, len(here), _BATCH_ROWS):
+                batch = here[at : at + _BATCH_ROWS]
                 db.execute(
                     "insert into tail (series, part, rows, min_ts, max_ts, layout, packed)"
                     " values (?, ?, ?, ?, ?, ?, ?)",

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import structlog
 
 from vnpy_core.adapters.timeseries.embedded import ordinals
 from vnpy_core.adapters.timeseries.embedded.catalog import Catalog
@@ -20,6 +21,7 @@ from vnpy_core.adapters.timeseries.embedded.kinds import (
     by_time,
     columns_of,
     last_of_each_time,
+    project,
 )
 from vnpy_core.adapters.timeseries.embedded.parquet import Engine, FileGone
 from vnpy_core.adapters.timeseries.embedded.reading import Query, Reader, Snapshot, Source, in_order, last_in_order
@@ -31,6 +33,9 @@ from vnpy_core.domain.history import BarArray, Coverage, Interval, Merged, Serie
 from vnpy_core.kit.failpoints import hit
 from vnpy_core.ports.clock import Clock
 from vnpy_core.ports.timeseries import TimeSeriesState
+
+_TIMES = columns_of(TICKS, ("ts",))
+_log = structlog.get_logger(__name__)
 
 
 class EmbeddedStore:
@@ -124,7 +129,12 @@ class EmbeddedStore:
         rows = by_time(ticks)
         if rows is not ticks:
             ticks[:] = rows
-        ticks["ts"] = self._free_times(db, series, ordinals.microseconds(ticks["ts"]))
+
+        def taken(start_ns: int, end_ns: int) -> Times:
+            times: Times = self._readable(db, series, start_ns, end_ns, _TIMES)["ts"]
+            return times
+
+        ticks["ts"] = ordinals.stamp_among(ordinals.microseconds(ticks["ts"]), taken)
         return ticks
 
     def _not_stored(self, db: sqlite3.Connection, series: int, ticks: TickArray) -> Rows:
@@ -132,13 +142,23 @@ class EmbeddedStore:
         start, end = int(ticks["ts"][0]), int(ticks["ts"][-1]) + 1
         if self._catalog.is_free(db, TICKS, series, start, end):
             return ticks
-        found = [rows[np.isin(rows["ts"], ticks["ts"])] for rows in self._now_there(db, TICKS, series, start, end)]
-        there = np.concatenate([np.empty(0, TICKS.dtype), *found])
+        there = self._readable(db, series, start, end, TICKS.dtype)
+        there = there[np.isin(there["ts"], ticks["ts"])]
         both = np.concatenate((there, ticks))
         rows = ticks[~ordinals.alike_before(both, both["ts"])[len(there) :]]
         if np.isin(rows["ts"], there["ts"]).any():
             rows["ts"] = self._free_times(db, series, ordinals.microseconds(rows["ts"]))
         return rows
+
+    def _readable(
+        self, db: sqlite3.Connection, series: int, start_ns: int, end_ns: int, dtype: np.dtype[np.void]
+    ) -> Rows:
+        """The range's ticks; of the tail alone where a file cannot be read, for the market waits for nobody."""
+        try:
+            return np.concatenate([np.empty(0, dtype), *self._now_there(db, TICKS, series, start_ns, end_ns, dtype)])
+        except TimeSeriesUnavailable as error:
+            _log.error("late ticks may get times that others have in a file", reason=describe(error))
+            return project(self._catalog.tail(db, TICKS, series, start_ns, end_ns), dtype)
 
     def _known(self, db: sqlite3.Connection, series: int, rows: Rows) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """Which of the rows, by microsecond, are stored already or stand there twice."""
@@ -169,8 +189,7 @@ class EmbeddedStore:
 
     def _times(self, db: sqlite3.Connection, kind: Kind, series: int, start_ns: int, end_ns: int) -> Times:
         """The times there are in a range."""
-        columns = columns_of(kind, ("ts",))
-        found = [rows["ts"] for rows in self._now_there(db, kind, series, start_ns, end_ns, columns)]
+        found = [rows["ts"] for rows in self._now_there(db, kind, series, start_ns, end_ns, _TIMES)]
         return np.concatenate([np.empty(0, np.int64), *found])
 
     def _now_there(
