@@ -57,7 +57,7 @@ def import_(
 ) -> None:
     """Merge files into the store. Bad rows are left out and shown."""
     with _refusals():
-        from vnpy_core.cli.data_store import exchange_resolver
+        from vnpy_core.cli.data_store import exchange_resolver, tidy
         from vnpy_core.features.market_data.importing import ImportSpec, run_import
 
         settings = _load(config)
@@ -78,7 +78,7 @@ def import_(
                 else:
                     outcomes.append({"file": str(path), **_plain(result)})
                     _tell_imported(path, result, note, quiet=as_json)
-            store.flush()
+            tidy(store)
         if as_json:
             _print_json(outcomes)
     if any("error" in outcome for outcome in outcomes):
@@ -205,6 +205,7 @@ def migrate(
     """
     with _refusals():
         from vnpy_core.cli import history_import
+        from vnpy_core.cli.data_store import tidy
 
         settings = _load(config)
         vnpy = history_import.vnpy_settings(settings.paths.data, settings.paths.config)
@@ -216,7 +217,7 @@ def migrate(
             typer.echo(f"{database.name}: {rows:,} rows of {len(groups)} series; times are in {zone.key}")
             with _progress("migrating") as bar:
                 done = history_import.migrate(database, groups, store, zone, _counting(bar, rows))
-                store.flush()
+                tidy(store)
         for line in done.bad[:SHOWN_ROWS]:
             typer.echo(f"left out: {line}", err=True)
         if done.bad_count > SHOWN_ROWS:

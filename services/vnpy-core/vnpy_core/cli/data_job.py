@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from vnpy_core.adapters.timeseries.settings import TimeSeriesSettings
-from vnpy_core.cli.data_store import exchange_resolver, opened
+from vnpy_core.cli.data_store import exchange_resolver, opened, tidy
 from vnpy_core.domain.errors import ValidationFailed
 from vnpy_core.features.market_data.exporting import ExportSpec, run_export
 from vnpy_core.features.market_data.importing import ImportSpec, run_import
@@ -30,6 +30,7 @@ def _work(job: JobSpec, on_progress: OnProgress) -> dict[str, Any]:
             case "import":
                 resolve = exchange_resolver(Path(job.contracts) if job.contracts else None)
                 result = run_import(msgspec.convert(job.spec, ImportSpec), store, resolve, on_progress)
+                tidy(store)
                 plain: dict[str, Any] = msgspec.to_builtins(result)
                 return plain
             case "export":

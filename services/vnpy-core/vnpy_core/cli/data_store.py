@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vnpy_core.adapters.timeseries.build import build_store
 from vnpy_core.adapters.timeseries.settings import TimeSeriesSettings
+from vnpy_core.domain.errors import TryLater
 from vnpy_core.gateways.paper.contracts import ContractTable
 from vnpy_core.kit.clock import SystemClock
 from vnpy_core.ports.timeseries import TimeSeriesStore
@@ -22,6 +23,12 @@ def opened(settings: TimeSeriesSettings, data: Path) -> Iterator[TimeSeriesStore
         yield store
     finally:
         store.close()
+
+
+def tidy(store: TimeSeriesStore) -> None:
+    """Bring what was written into its final form; what is in the way now, a running service will do later."""
+    with suppress(TryLater):
+        store.flush()
 
 
 def exchange_resolver(contracts: Path | None) -> Callable[[str], str | None]:
