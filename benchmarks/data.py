@@ -262,11 +262,17 @@ SYMBOLS = [f"rb27{month:02}.SHFE" for month in range(1, 13)]
 SETTLE_S, ROUND_S, EVERY_S = 2.0, 8.0, 0.03
 
 
+class Overloaded(Exception):
+    """The service is too busy for this."""
+
+
 class Service:
     """The service with its market, and one client."""
 
     def __init__(self, folder: Path, rate: int) -> None:
         self.folder = folder
+        self.refused = 0
+        """Orders that were answered with 503."""
         (folder / "strategies").mkdir()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -310,6 +316,8 @@ class Service:
         self._connection.request(method, f"/api/v1{path}", json.dumps(body) if body else None, self._headers)
         answer = self._connection.getresponse()
         content = answer.read()
+        if answer.status == 503:
+            raise Overloaded
         assert answer.status < 300, f"{method} {path}: {answer.status} {content!r}"
         return json.loads(content) if content else None
 
@@ -342,7 +350,11 @@ def order_times(service: Service, number: int) -> Iterator[float]:
             "price": bid - 20 - chance.randrange(150),
         }  # fmt: skip
         started = time.perf_counter()
-        order = service.ask("POST", "/trading/orders", body)
+        try:
+            order = service.ask("POST", "/trading/orders", body)
+        except Overloaded:
+            service.refused += 1
+            continue
         yield (time.perf_counter() - started) * 1000
         service.ask("DELETE", f"/trading/orders/{order['vt_orderid']}")
 
@@ -383,7 +395,11 @@ def live(folder: Path, rate: int, rounds: int) -> None:
             f"(rounds' p99 {statistics.median(p99s[recording]):6.2f})  of {len(times[recording])}   "
             f"CPU {statistics.mean(cpu[recording]):4.0f} %"
         )
-    print(f"  recorded {state['recorded']:,}, dropped {state['dropped']:,}, bars {state['bars']:,}, lag {lag:.0f} ms")
+    print(
+        f"  recorded {state['recorded']:,}, dropped {state['dropped']:,}, bars {state['bars']:,}, lag {lag:.0f} ms",
+        end="; ",
+    )
+    print(f"{service.refused} orders answered with 503")
     off, on = (_percentile(times[recording], 0.99) for recording in (False, True))
     asked("ticks/s while recording", f"{rate:,}", f"{statistics.mean(rates[True]):,.0f}")
     asked("order p99 with recorder", "within 10 %", f"{(on / off - 1) * 100:+.1f} %")
