@@ -1,6 +1,6 @@
 # `make` lists what there is. All targets may be run again and again, and work offline once installed.
 .DEFAULT_GOAL := help
-.PHONY: help run test bench bench-durability torture lint add pins clean
+.PHONY: help run test bench bench-durability bench-data torture lint add pins clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -21,6 +21,10 @@ bench:  ## what the service costs beside a plain VnPy: start, CPU, memory, an or
 bench-durability:  ## what the journal costs: events/s and what an order waits, beside a bare INSERT loop
 	@scripts/install test
 	@.venv/bin/python benchmarks/durability.py
+
+bench-data:  ## what storing, reading and recording ticks costs, beside vnpy_sqlite
+	@scripts/install test
+	@.venv/bin/python benchmarks/data.py
 
 torture:  ## hours: 1,000 kills, 10,000 simulated lives, ten minutes without a database
 	@scripts/install test
