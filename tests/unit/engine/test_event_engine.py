@@ -176,6 +176,25 @@ def test_past_the_limit_a_newer_tick_replaces_the_waiting_one_of_its_symbol():
     assert guard.ticks_conflated == 198
 
 
+def test_a_ticks_twin_takes_no_place_where_nobody_listens_to_it_and_reaches_whoever_does(engine, guard):
+    base, twin = [], []
+    engine.register("eTick.", base.append)
+    engine.put(Event("eTick.", "1"))
+    engine.put(Event("eTick.rb.SHFE", "1"))
+    assert guard.drain(5)
+    assert guard.events_handled == 1
+    engine.register("eTick.rb.SHFE", twin.append)
+    engine.put(Event("eTick.rb.SHFE", "2"))
+    engine.put(Event("eTick.ru.SHFE", "2"))
+    everything = []
+    engine.register_general(everything.append)
+    engine.put(Event("eTick.ru.SHFE", "3"))
+    assert guard.drain(5)
+    assert [event.data for event in base] == ["1"]
+    assert [event.data for event in twin] == ["2"]
+    assert [event.data for event in everything if event.type == "eTick.ru.SHFE"] == ["3"]
+
+
 def test_logs_are_captured_for_the_thread_that_asked_only(engine, guard):
     with guard.capture_logs() as lines:
         engine.put(Event("eLog", SimpleNamespace(msg="mine")))

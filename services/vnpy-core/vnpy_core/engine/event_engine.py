@@ -23,6 +23,8 @@ TICK_LIMIT = 20_000
 """Events waiting in VnPy's queue past which a newer tick replaces the waiting one of its symbol."""
 SLOW_EVENT_S = 0.05
 _DRAIN = "eCoreDrain"
+_TICK = "eTick."
+"""Also the beginning of its twin, which has the symbol behind it."""
 
 _log = structlog.get_logger(__name__)
 
@@ -173,14 +175,26 @@ class EventGuard:
         self.route(event)
 
     def enqueue(self, event: Event) -> None:
-        """Put an event on VnPy's queue; where too many wait, a tick takes its elder's place. Any thread."""
-        if event.type.startswith("eTick.") and self._conflated(event):
+        """Put an event on VnPy's queue; where too many wait, a tick takes its elder's place. Any thread.
+
+        A tick's twin, `eTick.` with a symbol, is left out where nobody listens to it: half of a market's events.
+        """
+        if event.type.startswith(_TICK) and (self._unheard(event.type) or self._conflated(event)):
             return
         self._put_on(event)
 
+    def _unheard(self, event_type: str) -> bool:
+        engine = self.engine
+        return (
+            event_type != _TICK
+            and event_type not in engine._handlers
+            and not engine._general_handlers
+            and event_type not in self._first
+        )
+
     def _conflated(self, event: Event) -> bool:
         """Whether `event` took the place of the waiting tick of its symbol, because too many events wait."""
-        if self.engine._queue.qsize() < self._tick_limit:
+        if len(self.engine._queue.queue) < self._tick_limit:  # qsize() would wait for the queue's lock
             return False
         key = (event.type, event.data.vt_symbol)
         with self._waiting_lock:
@@ -197,7 +211,7 @@ class EventGuard:
             if event.data is not None:
                 event.data.set()
             return
-        if self._waiting_ticks and event.type.startswith("eTick."):
+        if self._waiting_ticks and event.type.startswith(_TICK):
             key = (event.type, event.data.vt_symbol)
             with self._waiting_lock:
                 if self._waiting_ticks.get(key) is event:
