@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import signal
+import socket
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +51,7 @@ INFLUX = """
 kind = "influxdb"
 url = "{url}"
 bucket = "{bucket}"
-timeout_s = 2.0
+timeout_s = {timeout}
 
 [recorder]
 ring = {ring}
@@ -130,7 +134,7 @@ def test_a_killed_service_has_each_tick_that_it_had_recorded_once_and_its_bars_a
 
 def test_an_influxdb_that_is_stopped_and_back_costs_ticks_that_are_told_and_no_order(make_service, influx: InfluxDb):
     bucket = influx.fresh_database()
-    more = INFLUX.format(url=influx.url(), bucket=bucket, ring=RING)
+    more = INFLUX.format(url=influx.url(), bucket=bucket, ring=RING, timeout=2.0)
     service = make_service(config(rate=200.0, more=more), environ={"VNPYCORE__TIMESERIES__TOKEN": TOKEN})
     subscribe(service)
     eventually(lambda: recorder(service)["recorded"] > 500, 20, "nothing is recorded")
@@ -162,7 +166,7 @@ def test_an_influxdb_that_is_stopped_and_back_costs_ticks_that_are_told_and_no_o
 
 
 def test_a_service_ends_in_time_though_its_influxdb_hangs(make_service, influx: InfluxDb):
-    more = INFLUX.format(url=influx.url(), bucket=influx.fresh_database(), ring=RING)
+    more = INFLUX.format(url=influx.url(), bucket=influx.fresh_database(), ring=RING, timeout=2.0)
     service = make_service(config(rate=50.0, more=more), environ={"VNPYCORE__TIMESERIES__TOKEN": TOKEN})
     subscribe(service)
     eventually(lambda: recorder(service)["recorded"] > 50, 20, "nothing is recorded")
@@ -173,3 +177,50 @@ def test_a_service_ends_in_time_though_its_influxdb_hangs(make_service, influx: 
         assert service.stop(deadline=10) == 0
     finally:
         influx.resume()
+
+
+def test_a_server_that_never_answers_holds_up_neither_the_start_nor_the_end_however_long_it_may_take(make_service):
+    with socket.create_server(("127.0.0.1", 0)) as hole:
+        more = INFLUX.format(url=f"http://127.0.0.1:{hole.getsockname()[1]}", bucket="vnpy", ring=RING, timeout=120.0)
+        service = make_service(config(rate=50.0, more=more))
+        assert service.ready_s < 25
+        assert place(service) < 5_000
+        for _ in range(20):
+            threading.Thread(target=_ask_in_vain, args=[service], daemon=True).start()
+        time.sleep(1)  # until they wait
+        assert service.stop(deadline=10) == 0
+
+
+def _ask_in_vain(service: Any) -> None:
+    with contextlib.suppress(httpx2.HTTPError):
+        httpx2.get(
+            f"{service.url}/api/v1/data/bars?vt_symbol={SYMBOLS[0]}&interval=1m",
+            headers={"Authorization": f"Bearer {service.token}"},
+            timeout=60,
+        )
+
+
+class _Full(BaseHTTPRequestHandler):
+    """Answers as an InfluxDB whose disk is full."""
+
+    def do_POST(self) -> None:
+        answer = b'{"error": "engine: error writing WAL entry: no space left on device"}'
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(500)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+def test_a_tick_store_whose_disk_is_full_keeps_nobody_from_trading(make_service):
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Full) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        more = INFLUX.format(url=f"http://127.0.0.1:{server.server_port}", bucket="vnpy", ring=RING, timeout=2.0)
+        service = make_service(config(rate=50.0, more=more))
+        assert place(service) < 5_000
+        eventually(lambda: "disk" in recorder(service)["error"] or "space" in recorder(service)["error"], 20, "untold")
+        assert service.stop() == 0
+        server.shutdown()

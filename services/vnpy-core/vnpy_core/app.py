@@ -34,7 +34,7 @@ from vnpy_core.adapters.timeseries.recorder import Recorder
 from vnpy_core.bus.bus import Bus
 from vnpy_core.bus.message import Message
 from vnpy_core.bus.read_view import ReadView
-from vnpy_core.domain.errors import ConfigurationError, StoreUnavailable, TimeSeriesUnavailable
+from vnpy_core.domain.errors import ConfigurationError, StorageFull, StoreUnavailable, TimeSeriesUnavailable
 from vnpy_core.domain.events import Log
 from vnpy_core.engine.settings import GatewaySettings
 from vnpy_core.features.auth import endpoints as auth_endpoints
@@ -58,6 +58,7 @@ from vnpy_core.features.trading.service import TradingService
 from vnpy_core.kit.clock import SystemClock
 from vnpy_core.kit.files import write_secret
 from vnpy_core.kit.flow import CreditFlow
+from vnpy_core.kit.tasks import in_own_thread
 from vnpy_core.ports.clock import Clock
 from vnpy_core.settings import Settings
 from vnpy_core.web import problems
@@ -75,6 +76,8 @@ JOURNAL = "journal.sqlite"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 DRAIN_S = 3
 """How long the store may take at the end for what it lacks, seconds; the next start brings the rest."""
+OPEN_S = 2
+"""How long trading waits at the start for the tick and bar store, seconds; one that hangs is opened later."""
 LAST_RESORT_LIMITS = 4
 """A process in which no Python runs is ended after so many times `engine.watchdog_s`."""
 GRACE_S = 3
@@ -271,8 +274,9 @@ class Service:
             await self._store.open()
         self._bus.subscribe(SINK_TOPICS, self._sink.keep)
         self._sink.start()
-        with contextlib.suppress(TimeSeriesUnavailable):  # the recorder says so, and tries again
-            await asyncio.to_thread(self._history.open)
+        # The recorder says so, and tries again.
+        with contextlib.suppress(TimeSeriesUnavailable, StorageFull, TimeoutError):
+            await asyncio.wait_for(in_own_thread(self._history.open), OPEN_S)
         from vnpy_core.engine.database import provide
 
         provide(self._history)  # VnPy's own database, where `database.name` is core

@@ -34,16 +34,17 @@ async def in_own_thread(function: Callable[[], T]) -> T:
     return await asyncio.wrap_future(outcome)
 
 
-class OneDaemon:
-    """What of an executor's `submit` is used, for foreign code that may never return: one thread, one call at a time.
+class Daemons:
+    """What of an executor's `submit` is used, for calls that may never return: a few threads, by default one.
 
-    It begins with the first call and ends with the process, which does not wait for it.
+    They begin as they are needed and end with the process, which does not wait for them.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, threads: int = 1) -> None:
         self._name = name
+        self._most = threads
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._threads = 0
         self._lock = threading.Lock()
 
     def submit(self, function: Callable[..., T], *args: Any) -> Future[T]:
@@ -59,9 +60,9 @@ class OneDaemon:
 
         self._calls.put(call)
         with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
+            if self._threads < self._most:
+                self._threads += 1
+                threading.Thread(target=self._run, name=f"{self._name}-{self._threads}", daemon=True).start()
         return outcome
 
     def _run(self) -> None:

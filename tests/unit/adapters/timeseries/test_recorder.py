@@ -411,6 +411,23 @@ def test_bars_that_cannot_be_written_keep_no_tick_back(bench, monkeypatch):
     assert bench.recorder.state().error == ""
 
 
+def test_a_store_that_cannot_say_what_it_has_gets_its_bars_and_is_not_asked_for_ever(bench, monkeypatch):
+    asked = []
+
+    def refuse() -> None:
+        asked.append(bench.clock.monotonic())
+        raise TimeSeriesUnavailable("that takes too long")
+
+    monkeypatch.setattr(bench.store, "overview", refuse)
+    for number in range(10):
+        bench.take(tick(after(60 * number)))
+        bench.clock.advance(60)
+        bench.write()
+    assert len(bench.bars()) >= 8
+    assert len(asked) == TRIES
+    assert bench.recorder.state().error == ""
+
+
 # --- a replay that waits ---
 
 

@@ -86,6 +86,7 @@ class Recorder:
         self._opened = self._looked = False
         self._ticks_errand = _Errand("ticks", clock)
         self._bars_errand = _Errand("bars", clock)
+        self._looks = 0
         self._durable_at = clock.monotonic()
         """What came before this is durable."""
 
@@ -227,10 +228,18 @@ class Recorder:
             self._append(self._batches[0])
 
     def _write_bars(self, *, ending: bool) -> None:
-        if not self._looked and not ending:
-            self._bars.find_unfinished(lambda vt_symbol: self._wanted.get(vt_symbol) or self._decide(vt_symbol))
-            self._looked = True
-        self._bars.step(self._clock.monotonic() + self._flush_s, ending=ending)
+        try:
+            if not self._looked and not ending:
+                self._find_unfinished()
+        finally:
+            self._bars.step(self._clock.monotonic() + self._flush_s, ending=ending)
+
+    def _find_unfinished(self) -> None:
+        """Some tries only: a store that takes ticks but cannot say what it has, has too much of it to be asked."""
+        self._looks += 1
+        self._looked = self._looks >= TRIES
+        self._bars.find_unfinished(lambda vt_symbol: self._wanted.get(vt_symbol) or self._decide(vt_symbol))
+        self._looked = True
 
     def _append(self, batch: TickBatch) -> None:
         try:

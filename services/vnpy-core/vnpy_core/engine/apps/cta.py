@@ -25,7 +25,7 @@ from vnpy_core.engine.event_engine import EventGuard
 from vnpy_core.engine.last_resort import was_running
 from vnpy_core.engine.quarantine import Quarantine
 from vnpy_core.engine.settings import StrategySettings
-from vnpy_core.kit.tasks import OneDaemon
+from vnpy_core.kit.tasks import Daemons
 
 Emit = Callable[[str, str, DomainEvent], None]
 INIT_TOLD_S = 60.0
@@ -73,7 +73,7 @@ class CtaFacade:
         self._call = self.engine.call_strategy_func
         self.engine.call_strategy_func = self._call_strategy_func
         # The interpreter waits at its end for VnPy's own, for ever where an on_init does not return.
-        self._init_executor, self.engine.init_executor = self.engine.init_executor, OneDaemon("cta-init")
+        self._init_executor, self.engine.init_executor = self.engine.init_executor, Daemons("cta-init")
         self.memory.install()
         self._guard.precede(EVENT_TRADE, self.memory.before_trade)
         self._gave_send_email = not hasattr(self._main_engine, "send_email")

@@ -1,13 +1,16 @@
-"""The threads that ask the store: few, and with a bounded queue, so that a slow store cannot pile up requests."""
+"""The threads that ask the store: few, and with a bounded queue, so that a slow store cannot pile up requests.
+
+They are daemons: the end of the process waits for no store that hangs, which writes nothing in halves.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from vnpy_core.domain.errors import Overloaded
+from vnpy_core.kit.tasks import Daemons
 
 T = TypeVar("T")
 
@@ -20,7 +23,7 @@ class Workers:
     """Loop thread only."""
 
     def __init__(self, *, threads: int = THREADS, waiting: int = WAITING) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="data")
+        self._pool = Daemons("data", threads)
         self._limit = threads + waiting
         self._calls = 0
         self._closed = False
@@ -31,14 +34,13 @@ class Workers:
             waiting = f"{self._calls} requests wait for the tick and bar store already"
             raise Overloaded("the service is ending" if self._closed else waiting)
         self._calls += 1
-        call = asyncio.get_running_loop().run_in_executor(self._pool, function)
+        call = asyncio.wrap_future(self._pool.submit(function))
         call.add_done_callback(self._done)
         return await call
 
     def close(self) -> None:
-        """Take no more; what runs ends by itself."""
+        """Take no more; what runs ends by itself, or with the process."""
         self._closed = True
-        self._pool.shutdown(wait=False)
 
     def _done(self, call: asyncio.Future[T]) -> None:
         self._calls -= 1

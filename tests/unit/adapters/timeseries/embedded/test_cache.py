@@ -63,3 +63,15 @@ def test_columns_that_were_read_need_no_file_but_those_that_are_read_whole_do(
         all_ticks(store)
     with pytest.raises(TimeSeriesUnavailable):
         store.last_ticks(RU, LAST_NS, 1)
+
+
+def test_the_last_rows_of_a_file_are_found_by_their_times_wherever_the_range_ends(store: EmbeddedStore) -> None:
+    rows = ticks_at(range(0, 100, 2))
+    store.merge_ticks(RU, rows.copy())
+    store.flush()
+    first = int(rows["ts"][0])
+    for end, count in ((0, 5), (1, 5), (3, 1), (51, 3), (51, 26), (51, 49), (51, 50), (99, 2), (200, 7)):
+        found = store.last_ticks(RU, first + end * US, count)
+        assert prices(found) == prices(rows[rows["ts"] < first + end * US][-count:])
+    asked = store._reader._cache.get(next(store._folder.rglob("*.parquet")), ("ts",))
+    assert asked is not None, "so that of the other columns only what is needed is decoded"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import time
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from testkit.clock import FakeClock
 from testkit.load import eventually
 from testkit.timeseries import RU, all_bars, all_ticks, bars_at, odd_ticks, prices, same_bits, ticks_at
 from vnpy_core.adapters.timeseries.embedded import EmbeddedStore, catalog, rolling, worker
+from vnpy_core.adapters.timeseries.embedded.kinds import TICKS
 from vnpy_core.adapters.timeseries.settings import TimeSeriesSettings
 from vnpy_core.domain.errors import TimeSeriesUnavailable
-from vnpy_core.domain.history import FIRST_NS, LAST_NS, Interval, Merged, Series, TickBatch
+from vnpy_core.domain.history import FIRST_NS, LAST_NS, NS, Interval, Merged, Series, TickBatch, to_datetime
+from vnpy_core.domain.sessions import SHANGHAI
 from vnpy_core.kit.clock import SystemClock
 
 CU = Series("cu1901", "SHFE")
@@ -26,6 +29,15 @@ def files(folder: Path) -> set[str]:
 
 def parquet(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.parquet*"))
+
+
+def test_a_days_files_are_merged_while_no_market_opens() -> None:
+    day = TICKS.part(NS)
+    end = TICKS.begin(day + 1)
+    assert end is not None
+    merged = to_datetime(end + int(rolling.OVER_S * NS)).astimezone(SHANGHAI)
+    # After the night session, and with half an hour for 500 contracts on a slow machine before 09:00.
+    assert time(3) < merged.time() <= time(8, 30)
 
 
 class TestTheTail:

@@ -57,18 +57,16 @@ class Engine:
 
     def read(
         self, path: Path, names: tuple[str, ...], *, start_ns: int | None = None, end_ns: int | None = None,
-        first: int | None = None, last: int | None = None,
+        first: int | None = None,
     ) -> Columns:  # fmt: skip
         """A file's columns, of the numbers' types as written; within the bounds that are given, and of those rows the
-        `first` or `last` so many. Raises FileGone; TimeSeriesUnavailable where the file is damaged.
+        `first` so many. Raises FileGone; TimeSeriesUnavailable where the file is damaged.
         """
         bounds = [f"ts {sign} {ns}" for sign, ns in ((">=", start_ns), ("<", end_ns)) if ns is not None]
         sql = f"select {', '.join(names)} from read_parquet({_quoted(path)})"  # noqa: S608 - names and numbers
         if bounds:
             sql += f" where {' and '.join(bounds)}"
-        if last is not None:
-            sql += f" order by ts desc limit {last:d}"
-        elif first is not None:
+        if first is not None:
             sql += f" limit {first:d}"
         with self._cursor() as cursor:
             try:
@@ -77,7 +75,7 @@ class Engine:
                 if not path.exists():
                     raise FileGone(path) from error
                 raise TimeSeriesUnavailable(f"{path} cannot be read, it may be damaged: {error}") from error
-        return columns if last is None else {name: column[::-1] for name, column in columns.items()}
+        return columns
 
     def write(self, path: Path, columns: Columns) -> int:
         """Write a file that is complete and durable, or not there; its size in bytes. Raises StorageFull,

@@ -11,7 +11,7 @@ import numpy as np
 
 from vnpy_core.adapters.timeseries.embedded.cache import ColumnCache
 from vnpy_core.adapters.timeseries.embedded.catalog import FileRow
-from vnpy_core.adapters.timeseries.embedded.kinds import Kind, Rows, by_time, from_columns, project
+from vnpy_core.adapters.timeseries.embedded.kinds import Kind, Rows, by_time, columns_of, from_columns, project
 from vnpy_core.adapters.timeseries.embedded.parquet import Columns, Engine
 from vnpy_core.domain.errors import TimeSeriesUnavailable
 
@@ -82,24 +82,36 @@ class Reader:
         return self._whole(query, file, first, last)
 
     def _whole(self, query: Query, file: FileRow, first: int | None, last: int | None) -> Rows:
-        path = self._folder / file.path
-        names = query.dtype.names or ()
         start = query.start_ns if file.min_ts < query.start_ns else None
         end = query.end_ns if file.max_ts >= query.end_ns else None
+        if last is not None and last < file.rows:
+            # Of columns that it sorts DuckDB reads all, of those within bounds what is needed.
+            times = self._columns(query._replace(dtype=columns_of(query.kind, ("ts",))), file)
+            found = _cut(times, start, end, None, last)["ts"]
+            start = int(found[0]) if len(found) else start
+        return from_columns(self._columns(query, file, start, end, first), query.dtype)
+
+    def _columns(
+        self, query: Query, file: FileRow, start: int | None = None, end: int | None = None, first: int | None = None
+    ) -> Columns:
+        path = self._folder / file.path
+        names = query.dtype.names or ()
         columns = self._cache.get(path, names)
         if columns is not None:
-            return from_columns(_cut(columns, start, end, first, last), query.dtype)
-        columns = self._engine.read(path, names, start_ns=start, end_ns=end, first=first, last=last)
-        if start is end is first is last is None:
+            return _cut(columns, start, end, first)
+        columns = self._engine.read(path, names, start_ns=start, end_ns=end, first=first)
+        if start is end is first is None:
             if len(columns["ts"]) != file.rows:
                 raise TimeSeriesUnavailable(f"{path} is damaged: it has not the {file.rows} rows that were written")
             if query.dtype != query.kind.dtype:
                 self._cache.put(path, columns)
-        return from_columns(columns, query.dtype)
+        return columns
 
 
-def _cut(columns: Columns, start_ns: int | None, end_ns: int | None, first: int | None, last: int | None) -> Columns:
-    """A part of columns as `Engine.read` would have read it."""
+def _cut(
+    columns: Columns, start_ns: int | None, end_ns: int | None, first: int | None, last: int | None = None
+) -> Columns:
+    """A part of columns as `Engine.read` would have read it; or the `last` rows of it."""
     ts = columns["ts"]
     begin = 0 if start_ns is None else int(np.searchsorted(ts, start_ns))
     end = len(ts) if end_ns is None else int(np.searchsorted(ts, end_ns))

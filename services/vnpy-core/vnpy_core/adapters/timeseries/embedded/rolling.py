@@ -37,8 +37,9 @@ GRACE_S = 60.0
 """A file that was replaced stays so long for those who are reading it, seconds."""
 MANY = 4
 """So many small files of a partition are merged; and any two when its time is over."""
-OVER_S = 3600.0
-"""So long after its end a partition is taken for complete, seconds."""
+OVER_S = 900.0
+"""So long after its end a partition is taken for complete, seconds: all of a day are merged then, and as days end at
+08:00 in China, that has to be done well before 09:00, when the market opens."""
 
 _ATTEMPTS = 20
 
