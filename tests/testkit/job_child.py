@@ -30,6 +30,9 @@ def import_(spec: JobSpec, on_progress: OnProgress) -> dict[str, Any]:
             for step in range(3_000):
                 time.sleep(0.02)
                 on_progress(0.1 + step / 10_000, f"pid {os.getpid()}")
+        case "quick":
+            on_progress(0.5, "half")
+            on_progress(1.0, "all of it")
         case "silent":
             time.sleep(60)
         case "crash":

@@ -74,6 +74,23 @@ def test_a_service_that_cannot_be_made_leaves_the_engine_unwrapped(main_engine, 
     assert wraps(main_engine) == set()
 
 
+def test_a_service_toml_that_comes_later_does_not_lead_away_from_the_data(tmp_path, monkeypatch):
+    from vnpy_core.plugin.engine import plugin_settings
+
+    monkeypatch.delenv("VNPYCORE_CONFIG", raising=False)
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "vnpy_core"
+    folder.mkdir()
+    assert plugin_settings(folder).paths.data == folder
+    (folder / "journal.sqlite").touch()
+    toml = folder / "service.toml"
+    toml.write_text("[server]\nport = 8010\n")
+    with pytest.raises(ConfigurationError, match=r'data = "\."'):
+        plugin_settings(folder)
+    toml.write_text('[paths]\ndata = "."\n')
+    assert plugin_settings(folder).paths.data == folder
+
+
 async def test_a_hosts_own_send_email_outlives_the_guest(run_host, main_engine):
     from vnpy_ctastrategy import CtaStrategyApp
 

@@ -14,7 +14,7 @@ from vnpy.event import EventEngine
 from vnpy.trader.engine import BaseEngine, MainEngine
 from vnpy.trader.utility import TEMP_DIR
 
-from vnpy_core.domain.errors import describe
+from vnpy_core.domain.errors import ConfigurationError, describe
 from vnpy_core.kit.lock import DataFolderLock
 from vnpy_core.kit.logging import configure_logging
 from vnpy_core.settings import Settings, load_settings
@@ -92,10 +92,23 @@ class CoreServiceEngine(BaseEngine):  # type: ignore[misc]
 
 
 def plugin_settings(folder: Path) -> Settings:
-    """`$VNPYCORE_CONFIG`, else `service.toml` of `folder`, else the defaults with `folder` for data."""
+    """`$VNPYCORE_CONFIG`, else `service.toml` of `folder`, else the defaults with `folder` for data.
+
+    Raises ConfigurationError, also where a service.toml came later that leads away from the data that are in `folder`.
+    """
     named = os.environ.get("VNPYCORE_CONFIG")
     path = Path(named) if named else folder / "service.toml"
     if path.exists() or named:
-        return load_settings(path)
+        settings = load_settings(path)
+        if "data" not in settings.paths.model_fields_set and _has_data(folder) and not _has_data(settings.paths.data):
+            raise ConfigurationError(
+                f"the service's data are in {folder}, and {path} does not say so: give [paths] data = "
+                f'"{"." if path.parent == folder else folder}", or move them to {settings.paths.data}'
+            )
+        return settings
     settings = load_settings(None)
     return settings.model_copy(update={"paths": settings.paths.model_copy(update={"data": folder})})
+
+
+def _has_data(folder: Path) -> bool:
+    return (folder / "journal.sqlite").exists()

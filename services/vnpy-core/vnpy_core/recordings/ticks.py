@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from vnpy_core.domain.errors import ValidationFailed
 from vnpy_core.domain.history import TICK_NUMBERS, Series, TickArray, empty_ticks
 from vnpy_core.recordings.files import Block
 from vnpy_core.recordings.formats import TICK_COLUMNS, TICK_FORMATS
@@ -21,9 +22,10 @@ class TickFile(Reader):
 
     Rows of one microsecond that follow each other are in one chunk and in their order; ordinals are all 0. `name` is
     the contract's, where the file has it. Where a file has `last_volume` and no `volume`, that is the trading day's sum
-    so far, so that equal trades of one moment differ.
+    so far by time, so that equal trades of one moment differ.
 
-    Not thread-safe. Iterating raises ValidationFailed at the end where something could not be read.
+    Not thread-safe. Iterating raises ValidationFailed at the end where something could not be read, and at once where
+    volumes are added up and a chunk begins before the end of the one before.
     """
 
     def __init__(self, source: Source) -> None:
@@ -31,11 +33,15 @@ class TickFile(Reader):
         super().__init__(source, TICK_FORMATS, TICK_COLUMNS, ())
         self._names: dict[Series, str] = {}
         self._sums: dict[tuple[Series, int], float] = {}
+        self.summed: dict[Series, int] = {}
+        """The series whose volumes are added up here, and the last time of each so far."""
 
     def __iter__(self) -> Iterator[tuple[Series, TickArray, str]]:
         self._begin()
-        self._names, self._sums = {}, {}
+        self._names, self._sums, self.summed = {}, {}, {}
         for series, ticks in self._chunks(Gathering()):
+            if series in self.summed:
+                self._add_up(series, ticks)
             yield series, ticks, self._names.get(series, "")
 
     def _convert(self, block: Block, layout: Layout, found: Found, note: Note) -> Rows:
@@ -79,11 +85,17 @@ class TickFile(Reader):
         if layout.has("name"):
             self._names[series] = layout.texts(block, "name")[int(places[-1])] or self._names.get(series, "")
         if layout.has("last_volume") and not layout.has("volume"):
-            self._add_up(series, rows)
+            self.summed.setdefault(series, 0)
         return rows
 
     def _add_up(self, series: Series, ticks: TickArray) -> None:
-        """The day's running total, from what each row traded."""
+        """The day's running total, from what each row traded; `ticks` are by time."""
+        if ticks["ts"][0] < self.summed[series]:
+            raise ValidationFailed(
+                f"{series.vt_symbol} has no column of volume, so its trades are added up, and they are not in "
+                "the order of their times: sort the file by time"
+            )
+        self.summed[series] = int(ticks["ts"][-1])
         days = self._clock.trading_days(ticks["ts"], series.exchange)
         for day in np.unique(days).tolist():
             mine = days == day

@@ -48,6 +48,14 @@ async def test_a_child_dies_when_its_parent_is_killed(name):
     assert await gone(pid)
 
 
+async def test_the_last_word_of_a_child_that_is_quick_is_heard():
+    told = []
+    child = await Child.start(COMMAND, spec("quick.csv"))
+    await child.result(lambda fraction, message: told.append((fraction, message)))
+    assert told[-1] == (1.0, "all of it")
+    assert len(told) == 2
+
+
 async def test_a_cancelled_caller_leaves_no_child():
     pids = []
     child = await Child.start(COMMAND, spec("slow.csv"))

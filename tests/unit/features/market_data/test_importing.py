@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from testkit.memory_timeseries import MemoryTimeSeries
+from vnpy_core.domain.bars import Period, bars_from_ticks
 from vnpy_core.domain.errors import StorageFull, TimeSeriesUnavailable, ValidationFailed
 from vnpy_core.domain.history import LAST_NS, TICK_NUMBERS, Interval, Series, to_datetime
 from vnpy_core.features.market_data.exporting import ExportSpec, run_export
@@ -321,3 +322,61 @@ def test_bitcoin_trades_alike_do_not_collapse_and_come_back_equal(run, store, tm
     assert (ticks["ts"] // 1_000_000).tolist() == [time for time, *_ in in_order]
     assert ticks["last_price"].tolist() == [float(price) for _, price, _ in in_order]
     assert ticks["last_volume"].tolist() == [float(qty) for *_, qty in in_order]
+
+
+# --- trades without a running total ---
+
+TRADES = {"datetime": "time", "last_price": "price", "last_volume": "qty"}
+
+
+def trades(*seconds, price=10):
+    return "time,price,qty\n" + "".join(f"{1704067200 + n},{price},{n + 1}\n" for n in seconds)
+
+
+def volumes(store):
+    ticks = ticks_of(store, "T.GLOBAL")
+    return sum(bars["volume"].sum() for bars in bars_from_ticks([ticks], Period.parse("1m"), "GLOBAL"))
+
+
+@pytest.fixture
+def run_trades(run):
+    return lambda content, **spec: run(content, vt_symbol="T.GLOBAL", timezone="UTC", mapping=TRADES, **spec)
+
+
+def test_trades_out_of_order_are_added_up_by_time_and_known_again(run_trades, store):
+    run_trades(trades(3, 1, 0, 2, 4))
+    assert volumes(store) == 15
+    assert run_trades(trades(0, 1, 2, 3, 4)).known == 5
+
+
+def test_trades_out_of_order_beyond_a_chunk_are_refused(run_trades, store, monkeypatch):
+    monkeypatch.setattr("vnpy_core.recordings.reading.CHUNK_ROWS", 2)
+    monkeypatch.setattr("vnpy_core.recordings.files.BLOCK_ROWS", 1)
+    monkeypatch.setattr("vnpy_core.recordings.files._READ", 16)
+    monkeypatch.setattr("vnpy_core.recordings.files._PIECE", 16)
+    with pytest.raises(ValidationFailed, match=r"T.GLOBAL .* not in the order of their times: sort the file by time"):
+        run_trades(trades(5, 6, 7, 8, 0, 1, 2, 3))
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_trades_that_overlap_others_are_refused_since_their_totals_do_not_go_together(run_trades, store, strict):
+    run_trades(trades(*range(10)))
+    with pytest.raises(ValidationFailed, match=r"the store has other ticks of it from 2024-01-01 00:00:05"):
+        run_trades(trades(*range(5, 15)), strict=strict)
+    assert ticks_of(store, "T.GLOBAL").size == 10
+    assert run_trades(trades(*range(10))).known == 10
+    assert run_trades(trades(*range(10, 15))).added == 5
+    assert volumes(store) == sum(range(1, 16))
+
+
+def test_a_repaired_file_of_trades_is_not_stored_beside_the_broken_one(run_trades, store):
+    broken = trades(*range(10)).replace("10,4\n", "x,4\n")
+    assert run_trades(broken).bad_count == 1
+    with pytest.raises(ValidationFailed, match="delete those first"):
+        run_trades(trades(*range(10)))
+    assert ticks_of(store, "T.GLOBAL").size == 9
+
+
+def test_an_import_of_trades_that_was_cut_off_may_be_repeated(run_trades, store):
+    run_trades(trades(*range(4)))
+    assert (run_trades(trades(*range(10))).known, volumes(store)) == (4, 55)

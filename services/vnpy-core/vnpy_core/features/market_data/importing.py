@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from vnpy_core.domain.bars import Period
 from vnpy_core.domain.errors import FieldError, ValidationFailed
-from vnpy_core.domain.history import FIRST_NS, LAST_NS, Interval, Merged, Series, to_datetime
+from vnpy_core.domain.history import FIRST_NS, LAST_NS, US, Interval, Merged, Series, TickArray, to_datetime
 from vnpy_core.ports.timeseries import TimeSeriesStore
 from vnpy_core.recordings.bars import BarFile
 from vnpy_core.recordings.reading import BadRow, Source
@@ -80,7 +80,7 @@ def run_import(
     before is stored; with `strict` nothing is, unless it is the store that fails.
     """
     if spec.strict:
-        _check(_open(spec, resolve_exchange, _stepwise(on_progress, "checking", 0.0, 0.5)))
+        _check(_open(spec, resolve_exchange, _stepwise(on_progress, "checking", 0.0, 0.5)), store)
     begin = 0.5 if spec.strict else 0.0
     file = _open(spec, resolve_exchange, _stepwise(on_progress, "storing", begin, 1.0))
     tally = _Tally()
@@ -156,16 +156,44 @@ def _merges(file: TickFile | BarFile, store: TimeSeriesStore) -> Iterator[tuple[
     """The file's chunks as they go into the store: whose, when, and what became of them."""
     if isinstance(file, TickFile):
         for series, ticks, name in file:
+            if series in file.summed:
+                _check_totals(series, ticks, store)
             yield series, ticks["ts"], store.merge_ticks(series, ticks, name)
     else:
         for series, interval, bars in file:
             yield series, bars["ts"], store.merge_bars(series, interval, bars)
 
 
-def _check(file: TickFile | BarFile) -> None:
-    """Read all. Raises ValidationFailed for a bad row."""
-    for _ in file:
-        pass
+def _check_totals(series: Series, ticks: TickArray, store: TimeSeriesStore) -> None:
+    """Totals that were added up here depend on where the file began: beside others they would be told as trades.
+
+    Raises ValidationFailed where the store has ticks between these that are none of these.
+    """
+    first, last = (int(ns) - int(ns) % US for ns in (ticks["ts"][0], ticks["ts"][-1]))
+    mine = _keys(ticks)
+    if any(not _keys(stored) <= mine for stored in store.ticks(series, first, last + US)):
+        raise ValidationFailed(
+            f"{series.vt_symbol} has no column of volume, so its trades are added up; but the store has other ticks of "
+            f"it from {to_datetime(first):%Y-%m-%d %H:%M:%S} to {to_datetime(last):%Y-%m-%d %H:%M:%S} UTC, "
+            "which do not go together with that: delete those first"
+        )
+
+
+def _keys(ticks: TickArray) -> set[tuple[float, ...]]:
+    moments = ticks["ts"] - ticks["ts"] % US
+    columns = (moments, ticks["last_price"], ticks["last_volume"], ticks["volume"])
+    return set(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def _check(file: TickFile | BarFile, store: TimeSeriesStore) -> None:
+    """Read all. Raises ValidationFailed for a bad row, and for totals that do not go together with what is stored."""
+    if isinstance(file, TickFile):
+        for series, ticks, _ in file:
+            if series in file.summed:
+                _check_totals(series, ticks, store)
+    else:
+        for _ in file:
+            pass
     if file.bad_count:
         rows = "1 row is" if file.bad_count == 1 else f"{file.bad_count:,} rows are"
         raise ValidationFailed(f"nothing is stored: {rows} bad; {_said(file.bad[0])}", errors=_errors(file.bad))

@@ -99,12 +99,15 @@ def serve_job(work: Callable[[JobSpec, OnProgress], dict[str, Any]]) -> int:
     answers = os.dup(1)
     os.dup2(2, 1)
     reported = -REPORT_S
+    waiting: Report | None = None
 
     def on_progress(fraction: float, message: str) -> None:
-        nonlocal reported
+        nonlocal reported, waiting
+        waiting = Report(progress=fraction, message=message)
         if (now := time.monotonic()) - reported >= REPORT_S:
             reported = now
-            _write(answers, Report(progress=fraction, message=message))
+            _write(answers, waiting)
+            waiting = None
 
     try:
         result = work(spec, on_progress)
@@ -112,6 +115,8 @@ def serve_job(work: Callable[[JobSpec, OnProgress], dict[str, Any]]) -> int:
         wrong = [field.as_dict() for field in error.errors]
         _write(answers, Report(error=Problem(error.code, error.detail, wrong)))
         return 1
+    if waiting is not None:
+        _write(answers, waiting)  # the last word stays on the job
     _write(answers, Report(result=result))
     return 0
 
