@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import signal
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -224,3 +225,14 @@ def test_a_tick_store_whose_disk_is_full_keeps_nobody_from_trading(make_service)
         eventually(lambda: "disk" in recorder(service)["error"] or "space" in recorder(service)["error"], 20, "untold")
         assert service.stop() == 0
         server.shutdown()
+
+
+def test_a_service_ends_in_time_though_another_tool_has_locked_its_ticks(make_service):
+    service = make_service(config(rate=50.0))
+    subscribe(service)
+    eventually(lambda: recorder(service)["recorded"] > 50, 20, "nothing is recorded")
+    catalog = service.folder / "vnpy_data" / "timeseries" / "catalog.sqlite"
+    with contextlib.closing(sqlite3.connect(catalog, isolation_level=None, timeout=20)) as other:
+        other.execute("begin immediate")
+        time.sleep(1)  # until a write waits
+        assert service.stop(deadline=10) == 0

@@ -78,6 +78,8 @@ DRAIN_S = 3
 """How long the store may take at the end for what it lacks, seconds; the next start brings the rest."""
 OPEN_S = 2
 """How long trading waits at the start for the tick and bar store, seconds; one that hangs is opened later."""
+CLOSE_S = 2
+"""How long the end waits for it, seconds."""
 LAST_RESORT_LIMITS = 4
 """A process in which no Python runs is ended after so many times `engine.watchdog_s`."""
 GRACE_S = 3
@@ -298,7 +300,7 @@ class Service:
 
         async with contextlib.AsyncExitStack() as rest:  # runs all, also where one of them raises
             rest.callback(lambda: self._journal.close(clean=self.engine.is_durable))
-            rest.push_async_callback(asyncio.to_thread, self._history.close)
+            rest.push_async_callback(self._close_history)
             rest.callback(provide, None)
             rest.push_async_callback(self._store.close)
             rest.push_async_callback(self._sink.close, DRAIN_S)
@@ -306,6 +308,13 @@ class Service:
             rest.push_async_callback(self._market_data.close)
             rest.push_async_callback(asyncio.to_thread, self._recorder.stop)
             await self.engine.stop()
+
+    async def _close_history(self) -> None:
+        """One that hangs (its file locked by another tool, a disk that does not answer) is not waited for long."""
+        try:
+            await asyncio.wait_for(in_own_thread(self._history.close), CLOSE_S)
+        except TimeoutError:
+            _log.error("the tick and bar store does not close; what it has acknowledged is durable")
 
     def _recorder_health(self) -> tuple[ComponentState, str]:
         state = self._recorder.state()

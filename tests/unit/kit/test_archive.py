@@ -1,5 +1,7 @@
 """Backup and restore of a data folder."""
 
+import errno
+import fcntl
 import io
 import json
 import os
@@ -188,3 +190,36 @@ def test_a_backup_has_every_file_that_its_catalog_lists_though_they_are_replaced
     assert listed == ["a.parquet", "b.parquet"]
     assert [(restored / name).read_text() for name in listed] == listed
     assert not list(data.glob(".backup-*"))
+
+
+def test_where_files_can_have_no_second_name_they_are_copied(data, archive, tmp_path, monkeypatch):
+    ticks = data / "timeseries"
+    ticks.mkdir()
+    with closing(sqlite3.connect(ticks / "catalog.sqlite")) as catalog:
+        catalog.execute("create table files (path text)")
+    (ticks / "a.parquet").write_text("a")
+
+    def refuse(*_: object) -> None:  # as exFAT does, and Linux for files of others
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.link", refuse)
+        back_up(data, archive, version="1")
+    restore(archive, tmp_path / "new")
+    assert (tmp_path / "new" / "timeseries" / "a.parquet").read_text() == "a"
+    assert not list(data.glob(".backup-*"))
+
+
+def test_what_a_killed_backup_left_goes_with_the_next_but_not_what_a_running_one_needs(data, archive):
+    killed, runs = data / ".backup-links-killed", data / ".backup-links-runs"
+    for folder in (killed, runs):
+        folder.mkdir()
+        (folder / "0").write_text("a removed file's space")
+    descriptor = os.open(runs, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        back_up(data, archive, version="1")
+    finally:
+        os.close(descriptor)
+    assert list(data.glob(".backup-*")) == [runs]
+    assert (runs / "0").exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import io
 import json
 import os
@@ -11,7 +13,7 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -45,7 +47,9 @@ CATALOG = "catalog.sqlite"
 """A database that lists files of its folder which never change, but may be replaced by others and removed."""
 
 _STAYS = (LOCK_FILE, "before-restore-")
+_LINKS = ".backup-links-"
 _SQLITE = b"SQLite format 3\0"
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 
 
 class ArchiveError(Exception):
@@ -66,9 +70,9 @@ def back_up(folder: Path, archive: Path, *, version: str, force: bool = False) -
     try:
         with (
             tempfile.TemporaryDirectory(dir=archive.parent, prefix=".backup-") as temporary,
-            tempfile.TemporaryDirectory(dir=folder, prefix=".backup-") as links,
+            _folder_for_links(folder) as links,
         ):
-            held = _hold_catalogs(folder, Path(temporary), Path(links))
+            held = _hold_catalogs(folder, Path(temporary), links)
             files = [path for path in _files(folder) if path.resolve() != archive.resolve() and path not in held]
             count = len(files) + len(held)
             manifest = {"format": FORMAT, "version": version, "created": datetime.now(UTC).isoformat(), "files": count}
@@ -125,6 +129,28 @@ def _is_left_out(path: Path) -> bool:
     return any(fnmatch(path.name, pattern) for pattern in LEFT_OUT)
 
 
+@contextmanager
+def _folder_for_links(folder: Path) -> Iterator[Path]:
+    """A folder in the data folder; those that killed backups left, which keep removed files' space, go."""
+    for left in folder.glob(f"{_LINKS}*"):
+        with suppress(OSError), _locked(left):  # else another backup's that runs
+            shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=_LINKS) as links, _locked(Path(links)):
+        os.stat(links)  # another backup may have taken it for left before it was locked
+        yield Path(links)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which ends with the process. Raises OSError where another one has it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _hold_catalogs(folder: Path, temporary: Path, links: Path) -> dict[Path, Path]:
     """Copies of catalogs, and links to the files beside them made right after: nobody can take those away any more.
 
@@ -135,11 +161,22 @@ def _hold_catalogs(folder: Path, temporary: Path, links: Path) -> dict[Path, Pat
         held[catalog] = _copy_sqlite(catalog, temporary / f"{len(held)}.catalog")
         for path in _files(catalog.parent):
             if path.name.endswith(".parquet"):
-                link = links / str(len(held))
+                name = str(len(held))
                 with suppress(FileNotFoundError):  # it had left the catalog before
-                    os.link(path, link)
-                    held[path] = link
+                    held[path] = _hold(path, links / name, temporary / name)
     return held
+
+
+def _hold(path: Path, link: Path, copy: Path) -> Path:
+    """A second name of a file; a copy where the file system has no links, or not for us."""
+    try:
+        os.link(path, link)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        shutil.copy2(path, copy)
+        return copy
+    return link
 
 
 def _add(tar: tarfile.TarFile, path: Path, name: str, temporary: Path) -> None:

@@ -672,6 +672,23 @@ def test_an_outage_of_some_tries_is_survived(tmp_path):
         assert recorder.state().error == ""
 
 
+def test_a_replay_that_fails_when_it_is_let_go_does_not_end_the_recording(tmp_path):
+    def fail() -> None:
+        raise RuntimeError("the replay's own")
+
+    store = MemoryTimeSeries()
+    with running(store, tmp_path, ring=1_000, flush_ms=200) as recorder, capture_logs() as logs:
+        for _ in range(600):
+            recorder.take(tick(datetime.now(UTC)))
+        assert not recorder._flow.open
+        recorder._flow.when_open(fail)
+        until(lambda: recorder.state().recorded == 600)
+        until(lambda: bool(logs))
+        recorder.take(tick(datetime.now(UTC)))
+        until(lambda: recorder.state().recorded == 601)
+    assert [log["event"] for log in logs] == ["the recorder met an unexpected error"]
+
+
 class HangingStore(MemoryTimeSeries):
     def __init__(self) -> None:
         super().__init__()

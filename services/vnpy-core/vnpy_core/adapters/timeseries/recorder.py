@@ -188,10 +188,16 @@ class Recorder:
         write_at = time.monotonic()
         while not self._stopping.wait(self._time_until(write_at)):
             due = time.monotonic() >= write_at
-            self.step(write=due)
+            self._guarded_step(write=due)
             if due:
                 write_at = time.monotonic() + self._flush_s
-        self.step(write=True, ending=True)
+        self._guarded_step(write=True, ending=True)
+
+    def _guarded_step(self, *, write: bool, ending: bool = False) -> None:
+        try:
+            self.step(write=write, ending=ending)
+        except Exception:  # noqa: BLE001 - a guarded door: who is released may raise, and recording must outlive it
+            _log.exception("the recorder met an unexpected error")
 
     def _time_until(self, write_at: float) -> float:
         left = max(0.0, write_at - time.monotonic())

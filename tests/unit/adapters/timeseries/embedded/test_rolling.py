@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+from contextlib import closing
 from datetime import time
 from pathlib import Path
 
@@ -67,6 +69,23 @@ class TestTheTail:
         assert state.bytes_on_disk is not None
         assert state.bytes_on_disk < 200_000
         assert abs(on_disk - state.bytes_on_disk) <= 32_768  # SQLite's shared memory
+
+    def test_who_reads_the_catalog_for_long_holds_up_no_ticks(self, make, folder: Path) -> None:
+        store: EmbeddedStore = make(timeout_s=60)
+        store.append_ticks(TickBatch({RU: odd_ticks(5_000)}))
+        with closing(sqlite3.connect(folder / "catalog.sqlite", isolation_level=None)) as reader:
+            reader.execute("begin")
+            reader.execute("select count(*) from tail").fetchone()
+            tidying = threading.Thread(target=store.flush)
+            tidying.start()
+            eventually(lambda: not store.state().tail_rows, what="nothing is rolled")
+            writing = threading.Thread(target=store.append_ticks, args=[TickBatch({CU: odd_ticks(1)})])
+            writing.start()
+            writing.join(20)
+            was_held_up = writing.is_alive()
+        tidying.join()
+        writing.join()
+        assert not was_held_up
 
     def test_files_are_never_larger_than_they_may(self, store: EmbeddedStore, folder: Path, monkeypatch) -> None:
         monkeypatch.setattr(rolling, "CAP_ROWS", 100)
@@ -217,6 +236,8 @@ class TestDamage:
         eventually(lambda: damaged.name in rolls.state().detail, what="the damage is not told")
         eventually(lambda: rolls.state().tail_rows == 0, what="the tail is not rolled")
         assert len(all_ticks(rolls, CU)) == 200
+        threading.Event().wait(0.5)  # some rounds
+        assert damaged.name in rolls.state().detail, "it is told only once, though it still is in the way"
 
 
 class TestManyOfOneMicrosecond:

@@ -260,19 +260,29 @@ class Catalog:
             pass
 
     def _shrink_step(self, keep_pages: int) -> bool:
-        """Whether there is more to do."""
+        """Whether there is more to do, and could be done now."""
         with self._lock:
-            if self._writer is None:
+            if (db := self._writer) is None:
                 return False
             try:
-                free = self._writer.execute("pragma freelist_count").fetchone()[0] - keep_pages
+                free = db.execute("pragma freelist_count").fetchone()[0] - keep_pages
+                if (free <= 0 and keep_pages) or not self._cut_wal(db):
+                    return False
                 if free > 0:  # not by execute, which frees a single page
-                    self._writer.executescript(f"pragma incremental_vacuum({min(free, _STEP_PAGES)})")
-                if free > 0 or not keep_pages:
-                    self._writer.execute("pragma wal_checkpoint(truncate)").fetchall()
+                    db.executescript(f"pragma incremental_vacuum({min(free, _STEP_PAGES)})")
+                    self._cut_wal(db)
             except sqlite3.Error as error:
                 raise self._meaning(error) from error
         return bool(free > _STEP_PAGES)
+
+    def _cut_wal(self, db: sqlite3.Connection) -> bool:
+        """Bring the WAL into the file if nobody reads; to wait for a backup or another tool would hold up ticks."""
+        db.execute("pragma busy_timeout = 0")
+        try:
+            (is_busy, *_) = db.execute("pragma wal_checkpoint(truncate)").fetchone()
+        finally:
+            db.execute(f"pragma busy_timeout = {int(self._timeout_s * 1000)}")
+        return not is_busy
 
     def bytes_on_disk(self) -> int:
         """How large the file is, with its WAL."""

@@ -34,7 +34,8 @@ class Worker:
         self._catalog = catalog
         self._settings = settings
         self._clock = clock
-        self._held_until: dict[Place, float] = {}
+        self._held: dict[Place, tuple[float, str]] = {}
+        """The partitions that are left alone: until when, and why."""
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -98,15 +99,17 @@ class Worker:
         for place in places:
             if self._closing.is_set():
                 break
-            if self._held_until.get(place, now) > now:
+            until, reason = self._held.get(place, (now, ""))
+            if until > now:
+                problem = reason
                 continue
             try:
                 with self._roller.holding(_LOCK_WAIT_S):
                     do(place)
-                self._held_until.pop(place, None)
+                self._held.pop(place, None)
             except (LockHeld, StorageFull):
                 raise
             except CoreError as error:
-                self._held_until[place] = now + RETRY_S
                 problem = describe(error)
+                self._held[place] = now + RETRY_S, problem
         return problem
