@@ -231,6 +231,20 @@ def test_deleting_asks_first_and_takes_what_was_said(cli, store):
 # --- migrate ---
 
 
+def test_bars_of_imported_ticks_are_kept_for_vnpy(cli, store, tmp_path):
+    (tmp_path / "a.csv").write_text(rows(200))
+    cli("import", "a.csv")
+    assert cli("build-bars", "rb2701.SHFE").stdout == "4 bars new, 0 written over\n"
+    kept = next(iter(store.bars(RB, Interval.MINUTE, 0, 2**62)))
+    assert kept["close_price"].tolist() == [3559, 3619, 3679, 3699]
+    assert kept["volume"].tolist() == [59, 60, 60, 20]
+    # Of a range that cuts a minute the whole minute.
+    outcome = cli("build-bars", "rb2701.SHFE", "--start", "2026-11-20T09:01:30", "--end", "2026-11-20T09:01:40")
+    assert outcome.stdout == "0 bars new, 1 written over\n"
+    assert next(iter(store.bars(RB, Interval.MINUTE, 0, 2**62))).tolist() == kept.tolist()
+    assert "no ticks of cu2701.SHFE" in cli("build-bars", "cu2701.SHFE", code=1).stderr
+
+
 def test_the_old_database_is_migrated_by_one_command_and_vnpy_switched_over(cli, data):
     temp = vnpy_sqlite(data, timezone="Asia/Shanghai", count=50)
     outcome = cli("migrate")

@@ -71,10 +71,12 @@ def test_a_mapping_without_a_price_is_refused(write):
 
 
 def test_bad_rows_are_reported_and_the_rest_is_read(write):
-    good = "X,GLOBAL,2024-01-01 00:0{}:00,1,2,1,2,3,4,5\n"
+    good = "X,GLOBAL,2024-01-01 00:{:02}:00,1,2,1,2,3,4,5\n"
     wrong = {
         "X,GLOBAL,2024-01-01,1,1,2,2,3,4,5": "its high 1 is below its low 2",
         "X,GLOBAL,2024-01-01,1,2,1,2,-3,4,5": "a volume of -3",
+        "X,GLOBAL,2024-01-01,3,2,1,2,3,4,5": "its open 3 is not within 1 to 2",
+        "X,GLOBAL,2024-01-01,1,2,1,0.5,3,4,5": "its close 0.5 is not within 1 to 2",
         "X,GLOBAL,2024-01-01,,2,1,2,3,4,5": "no open price",
         "X,GLOBAL,2024-01-01,1,2,1,nan,3,4,5": "no close price",
         "X,GLOBAL,2024-01-01,1,inf,1,2,3,4,5": "'inf' is not a number",

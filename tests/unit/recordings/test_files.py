@@ -84,8 +84,16 @@ def test_a_quote_that_never_ends_costs_what_it_swallows_and_no_more(write):
     assert rows[-1] == (40_004, ["7", "8"])
     assert len(notes) == 1
     assert "field limit" in notes[0][1]
+    assert f"a quote that begins in line 3 takes in all up to line {notes[0][0]}" in notes[0][1]
     assert len(rows) > 5_000
     assert not wrong
+
+
+def test_a_quote_that_swallows_the_rest_of_a_short_file_is_told_where_it_begins(write):
+    rows, notes, _ = read(write('a,b,c\n1,2,3\n4,"5,6\n' + "7,8,9\n" * 20))
+    assert rows == [(2, ["1", "2", "3"])]
+    [(_, reason)] = notes
+    assert reason.startswith("2 columns instead of 3: a quote that begins in line 3 takes in all up to line 2")
 
 
 def test_chinese_text_is_read_as_utf_8_or_as_gbk(write):

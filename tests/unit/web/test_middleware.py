@@ -244,7 +244,9 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_gets_no_answer(app
     async def send(message):
         raise AssertionError(message)
 
-    await app(scope, receive, send)
+    with structlog.testing.capture_logs() as lines:
+        await app(scope, receive, send)
+    assert [line["status"] for line in lines if line["event"] == "request"] == [499]
 
 
 # JSON

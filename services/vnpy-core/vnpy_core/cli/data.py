@@ -260,6 +260,26 @@ def delete(
     typer.echo(f"{count:,} rows deleted")
 
 
+@app.command()
+def build_bars(
+    vt_symbol: VtSymbol, config: Config = None, interval: Interval = "1m", start: Start = "", end: End = ""
+) -> None:
+    """Build bars of stored ticks and keep them, in place of those that are there; VnPy's load_bar gives kept ones only."""
+    with _refusals():
+        from vnpy_core.cli.data_store import tidy
+        from vnpy_core.domain import history
+        from vnpy_core.features.market_data.building import build_bars as build
+
+        first, last = _range(vt_symbol, start, end)
+        bars = history.Interval(_one_of("--interval", interval, tuple(history.Interval)))
+        with _store(_load(config)) as store:
+            done = build(store, _series(vt_symbol), bars, first, last)
+            if not done.added + done.known:
+                raise NotFound(f"there are no ticks of {vt_symbol} in that range")
+            tidy(store)
+    typer.echo(f"{done.added:,} bars new, {done.known:,} written over")
+
+
 @app.command(hidden=True)
 def job() -> None:
     """Do one job of the service, which speaks over standard input and output."""

@@ -51,6 +51,11 @@ class BarFile(Reader):
             note(row, f"a volume of {bars['volume'][row]:g}")
         for row in np.flatnonzero(bars["high_price"] < bars["low_price"]).tolist():
             note(row, f"its high {bars['high_price'][row]:g} is below its low {bars['low_price'][row]:g}")
+        for name in ("open_price", "close_price"):
+            outside = (bars[name] < bars["low_price"]) | (bars[name] > bars["high_price"])
+            for row in np.flatnonzero(outside).tolist():
+                low, high = bars["low_price"][row], bars["high_price"][row]
+                note(row, f"its {name.split('_')[0]} {bars[name][row]:g} is not within {low:g} to {high:g}")
         return bars
 
     def _finish(self, series: Series, block: Block, layout: Layout, rows: Rows, places: npt.NDArray[np.intp]) -> Rows:

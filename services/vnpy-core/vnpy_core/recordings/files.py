@@ -196,7 +196,7 @@ class _Text(Table):
             yield _block(rows, before, header, note)
             if isinstance(error, csv.Error):
                 # A quote that never ends; the reader goes on behind what it swallowed.
-                note(self.line, str(error))
+                note(self.line, f"{error}: {_swallowed(_line_counter(rows, before)(len(rows) - 1) + 1, self.line)}")
             elif error:
                 raise error
             more = error is not None or len(rows) == BLOCK_ROWS
@@ -349,15 +349,21 @@ def _block(rows: list[list[str]], before: int, header: list[str], note: Note) ->
             if len(row) == width and row != header:
                 kept.append(n)
             elif row and row != header:
-                note(line(n), f"{len(row)} columns instead of {width}")
+                first, last = line(n - 1) + 1, line(n)
+                more = f": {_swallowed(first, last)}" if last > first else ""
+                note(last, f"{len(row)} columns instead of {width}{more}")
         rows, of_row = [rows[n] for n in kept], line
         line = lambda n: of_row(kept[n])  # noqa: E731
     columns = list(zip(*rows, strict=True)) if rows else [()] * width
     return Block(columns, len(rows), line)
 
 
+def _swallowed(first: int, last: int) -> str:
+    return f"a quote that begins in line {first} takes in all up to line {last}"
+
+
 def _line_counter(rows: list[list[str]], before: int) -> Callable[[int], int]:
-    """Tells a row's last line. A row is a line but for quoted line ends; those are counted only when asked."""
+    """Tells a row's last line (of -1: that before all). Quoted line ends are looked for only when asked."""
     lines: list[int] = []
 
     def line(n: int) -> int:

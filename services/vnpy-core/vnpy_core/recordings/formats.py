@@ -158,7 +158,11 @@ def find_format(
                 return each
     if wanted == "auto":
         shown = ",".join(header[:8])
-        raise ValidationFailed(f"{name} has an unknown header: {shown[:200]}")
+        known = ", ".join(dict.fromkeys(each.name for each in formats))
+        raise ValidationFailed(
+            f"{name} has an unknown header: {shown[:200]} (known are the formats {known}; for others a mapping says "
+            "which column is what, as last_price=close)"
+        )
     missing = min((each.missing(header, given) for each in candidates), key=len)
     raise ValidationFailed(f"{name} is not in the format {wanted}: it has no column {', '.join(missing[:8])}")
 

@@ -26,6 +26,8 @@ JSON_DEPTH = 32
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+?)\.?(?::[0-9]{1,5})?")
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+CLIENT_LEFT = 499
+"""In log and metrics: the client went away before there was an answer. It is no failure of ours."""
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _METHODS = _READING | {"POST", "PUT", "PATCH", "DELETE"}
 
@@ -79,15 +81,16 @@ class RequestGate:
                 await send({"type": "websocket.close", "code": 4403, "reason": "unknown host"})
 
     async def _http(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
-        started = time.perf_counter()
+        started, without = time.perf_counter(), 500
         try:
             if self._known_host(scope):
                 await self._app(scope, receive, answer)
             else:
                 detail = "the Host header names a host that server.allowed_hosts does not have"
                 await status_response(421, detail, request_id(scope))(scope, receive, answer)
+            without = CLIENT_LEFT
         finally:
-            self._record(scope, answer.status, time.perf_counter() - started)
+            self._record(scope, answer.status or without, time.perf_counter() - started)
 
     def _known_host(self, scope: Scope) -> bool:
         if "*" in self._hosts:
@@ -109,7 +112,8 @@ class _Answer:
     """A request's `send`: adds its id, notes the status, and makes problems of what Starlette refuses in plain text."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
-        self.status = 500
+        self.status = 0
+        """0 while there is no answer."""
         self._scope = scope
         self._send = send
         self._replaced = False

@@ -207,6 +207,7 @@ async def test_a_restart_remembers_and_fails_what_was_under_way(runner, tmp_path
     assert (await again.jobs.job(done.id)) == done
     assert ((await again.jobs.job(left.id)).state, (await again.jobs.job(left.id)).message) == ("FAILED", SERVICE_ENDED)
     assert again.kept(left)["state"] == "FAILED"
+    assert again.states(left) == ["FAILED"]  # told to those who follow the topic, too
 
 
 async def test_the_oldest_are_forgotten_but_never_what_runs(runner, monkeypatch):

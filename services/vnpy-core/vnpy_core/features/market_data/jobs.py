@@ -160,6 +160,7 @@ class Jobs:
         now = self._clock.now()
         job = msgspec.structs.replace(job, state=JobState.FAILED, message=SERVICE_ENDED, updated_at=now)
         self._write(job)
+        self._emit(topics.JOB_UPDATED, job.id, _light(job))
         return job
 
     def _progress(self, job_id: str, fraction: float, message: str) -> None:
