@@ -264,7 +264,7 @@ def delete(
 def build_bars(
     vt_symbol: VtSymbol, config: Config = None, interval: Interval = "1m", start: Start = "", end: End = ""
 ) -> None:
-    """Build bars of stored ticks and keep them, in place of those that are there; VnPy's load_bar gives kept ones only."""
+    """Build bars of stored ticks and keep them, for VnPy's load_bar; those that are there are written over."""
     with _refusals():
         from vnpy_core.cli.data_store import tidy
         from vnpy_core.domain import history
