@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import structlog
 
-from vnpy_core.adapters.timeseries.embedded import ordinals
+from vnpy_core.adapters.timeseries import ordinals
 from vnpy_core.adapters.timeseries.embedded.catalog import Catalog
 from vnpy_core.adapters.timeseries.embedded.kinds import (
     BARS,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from vnpy_core.adapters.timeseries.embedded import ordinals
+from vnpy_core.adapters.timeseries import ordinals
 from vnpy_core.adapters.timeseries.influx.arrays import joined
 from vnpy_core.domain.history import US, TickArray, empty_ticks
 

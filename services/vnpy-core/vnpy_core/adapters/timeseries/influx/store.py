@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vnpy_core.adapters.timeseries.embedded.ordinals import REACH_NS, alike_before, microseconds, stamp_among
 from vnpy_core.adapters.timeseries.influx import queries
 from vnpy_core.adapters.timeseries.influx.arrays import answer_type, joined, rows_of, with_columns
 from vnpy_core.adapters.timeseries.influx.connection import Connection
@@ -29,6 +28,7 @@ from vnpy_core.adapters.timeseries.influx.places import (
     original,
 )
 from vnpy_core.adapters.timeseries.influx.stamping import Stack, Times, known
+from vnpy_core.adapters.timeseries.ordinals import REACH_NS, alike_before, microseconds, stamp_among
 from vnpy_core.adapters.timeseries.settings import TimeSeriesSettings
 from vnpy_core.domain.errors import ConfigurationError, TimeSeriesUnavailable
 from vnpy_core.domain.history import (

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testkit.timeseries import ticks_at
-from vnpy_core.adapters.timeseries.embedded.ordinals import alike_before, homes, stamp, stamp_among
+from vnpy_core.adapters.timeseries.ordinals import alike_before, homes, stamp, stamp_among
 
 US = st.lists(st.integers(0, 4), max_size=40)
 

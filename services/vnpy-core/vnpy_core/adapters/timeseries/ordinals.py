@@ -7,8 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from vnpy_core.adapters.timeseries.embedded.kinds import Rows, Times
 from vnpy_core.domain.history import TICK_NUMBERS, US
+
+Rows = npt.NDArray[np.void]
+"""Of TICK_DTYPE."""
+Times = npt.NDArray[np.int64]
 
 REACH_NS = 100 * US
 """How far behind its microsecond a tick is looked for that found no place there, nanoseconds: 100,000 ticks."""
