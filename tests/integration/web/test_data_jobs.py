@@ -25,6 +25,8 @@ MB = 1 << 20
 FORM = "multipart/form-data; boundary=b"
 DAY = {"start": "2026-11-19T00:00:00Z", "end": "2026-11-20T00:00:00Z"}
 
+OTHERS: set[str] = set()
+
 
 @pytest.fixture
 async def make(tmp_path):
@@ -517,7 +519,16 @@ async def until(condition):
             await asyncio.sleep(0.02)
 
 
+@pytest.fixture(autouse=True)
+def servers():
+    """The children that other tests have, such as databases."""
+    OTHERS.clear()
+    OTHERS.update(children())
+    yield
+    OTHERS.clear()
+
+
 def children():
-    """This process' children."""
+    """This process' children that came during the test, those included that have ended and were not waited for."""
     with open(f"/proc/self/task/{os.getpid()}/children") as file:
-        return file.read().split()
+        return [pid for pid in file.read().split() if pid not in OTHERS]

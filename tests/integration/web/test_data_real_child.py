@@ -71,7 +71,8 @@ async def test_what_was_exported_comes_back_the_same(api, client):
     api.store.merge_ticks(RB, ticks)
     bars = empty_bars(500)
     bars["ts"] = START + np.arange(500) * 60 * NS
-    bars["close_price"] = np.arange(500) / 10
+    for name in ("open_price", "high_price", "low_price", "close_price"):
+        bars[name] = np.arange(500) / 10
     api.store.merge_bars(RB, Interval.MINUTE, bars)
     before = np.concatenate(list(api.store.ticks(RB, 0, LAST_NS)))
     files = {}

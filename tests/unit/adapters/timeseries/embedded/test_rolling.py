@@ -254,10 +254,12 @@ class TestManyOfOneMicrosecond:
         assert (np.diff(found["ts"]) > 0).all()
 
 
-def test_the_thread_ends_with_the_store(store: EmbeddedStore) -> None:
-    assert any(thread.name == "timeseries" for thread in threading.enumerate())
+def test_the_thread_ends_with_the_store(make, folder: Path) -> None:
+    before = set(threading.enumerate())
+    store: EmbeddedStore = make()
+    assert [thread.name for thread in set(threading.enumerate()) - before] == ["timeseries"]
     store.close()
-    assert not any(thread.name == "timeseries" for thread in threading.enumerate())
+    assert not set(threading.enumerate()) - before
 
 
 def test_what_holds_the_lock_is_waited_for_no_longer_than_the_timeout(make, folder: Path, monkeypatch) -> None:
