@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
 import logging
-import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +16,7 @@ from pydantic import SecretStr
 
 from testkit.influx import PASSWORD, InfluxDb, Proxy, VictoriaMetrics, settings_of, shut
 from testkit.servers import free_port, running
+from testkit.small_disk import fill, small_disk
 from vnpy_core.adapters.timeseries.influx import InfluxStore
 from vnpy_core.adapters.timeseries.influx.connection import Connection
 from vnpy_core.adapters.timeseries.influx.lines import bar_bodies, tick_bodies
@@ -507,16 +504,14 @@ def small() -> Iterator[InfluxDb]:
     if reason := InfluxDb.missing():
         pytest.skip(reason)
     server = InfluxDb()
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"tmpfs", bytes(server.folder), b"tmpfs", 0, f"size={DISK_MB}m".encode()):
-        server.remove()
-        pytest.skip(f"no file system can be mounted here ({os.strerror(ctypes.get_errno())}): NOT TESTED")
     try:
-        server.start()
-        yield server
+        with small_disk(server.folder, DISK_MB):
+            try:
+                server.start()
+                yield server
+            finally:
+                server.kill()
     finally:
-        server.kill()
-        assert libc.umount2(bytes(server.folder), 2) == 0
         server.remove()
 
 
@@ -524,8 +519,7 @@ def test_a_full_disk_is_told_and_nothing_acknowledged_is_lost(small, make):
     store = make(settings_of(small, small.fresh_database()))
     store.open()
     store.append_ticks(TickBatch({RB: some_ticks(1_000)}))
-    ballast = small.folder / "ballast"
-    fill(ballast)
+    ballast = fill(small.folder)
     batch = TickBatch({RB: some_ticks(5_000, start_ns=NOON + 10**6 * NS)})
     with pytest.raises(StorageFull):
         store.append_ticks(batch)
@@ -534,17 +528,6 @@ def test_a_full_disk_is_told_and_nothing_acknowledged_is_lost(small, make):
     small.start()
     store.append_ticks(batch)
     assert len(stored(store)) == 6_000
-
-
-def fill(path: Path) -> None:
-    """Take all the space that is left."""
-    with open(path, "ab", buffering=0) as file:
-        for size in (1 << 20, 65536, 4096, 512):
-            try:
-                while True:
-                    file.write(bytes(size))
-            except OSError as error:
-                assert error.errno == errno.ENOSPC
 
 
 # --- another server's understanding of the lines ---

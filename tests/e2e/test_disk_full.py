@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import itertools
 import os
 import secrets
@@ -17,6 +15,7 @@ import pytest
 
 from testkit.kills import KillRun
 from testkit.load import eventually
+from testkit.small_disk import fill, small_disk
 from testkit.venue import RB
 
 DISK_MB = 24
@@ -25,13 +24,8 @@ DISK_MB = 24
 @pytest.fixture
 def disk(tmp_path) -> Iterator[Path]:
     """A small file system of its own."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    folder = tmp_path / "run" / "vnpy_data"
-    folder.mkdir(parents=True)
-    if libc.mount(b"tmpfs", bytes(folder), b"tmpfs", 0, f"size={DISK_MB}m".encode()):
-        pytest.skip(f"no file system can be mounted here ({os.strerror(ctypes.get_errno())}): NOT TESTED")
-    yield folder
-    assert libc.umount2(bytes(folder), 2) == 0  # lazily, because a failed test may leave a file open there
+    with small_disk(tmp_path / "run" / "vnpy_data", DISK_MB) as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -43,17 +37,6 @@ def run(disk: Path) -> Iterator[KillRun]:
     with KillRun(disk.parent, seed=seed, store_url=store) as run:
         run.start()
         yield run
-
-
-def fill(disk: Path) -> None:
-    """Take all the space that is left."""
-    with open(disk / "ballast", "ab", buffering=0) as file:
-        for size in (1 << 20, 65536, 4096, 512):
-            try:
-                while True:
-                    file.write(bytes(size))
-            except OSError as error:
-                assert error.errno == errno.ENOSPC
 
 
 def body(run: KillRun, key: str, price: float) -> dict[str, Any]:

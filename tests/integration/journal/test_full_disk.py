@@ -1,13 +1,11 @@
 """A disk that is really full."""
 
-import ctypes
-import errno
-import os
 import subprocess
 import sys
 
 import pytest
 
+from testkit.small_disk import fill, small_disk
 from vnpy_core.adapters.journal.settings import JournalSettings
 from vnpy_core.adapters.journal.sqlite import SqliteJournal
 from vnpy_core.adapters.journal.verify import verify
@@ -20,14 +18,8 @@ MB = 1 << 20
 @pytest.fixture
 def disk(tmp_path):
     """A file system of 4 MB."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if libc.mount(b"tmpfs", bytes(folder), b"tmpfs", 0, b"size=4m"):
-        pytest.skip(f"no file system can be mounted here ({os.strerror(ctypes.get_errno())}): NOT TESTED")
-    yield folder
-    # Lazily, because a failed test may leave a file open there.
-    assert libc.umount2(bytes(folder), 2) == 0
+    with small_disk(tmp_path / "disk", 4) as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -52,17 +44,6 @@ def row(seq):
 def append(journal, count):
     first = journal.state().last_seq + 1
     journal.append([row(seq) for seq in range(first, first + count)])
-
-
-def fill(disk):
-    """Take all the space that is left."""
-    with open(disk / "ballast", "wb", buffering=0) as file:
-        for size in (65536, 4096, 1):
-            try:
-                while True:
-                    file.write(bytes(size))
-            except OSError as error:
-                assert error.errno == errno.ENOSPC
 
 
 def append_until_full(journal, count):

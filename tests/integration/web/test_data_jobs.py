@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import resource
 import socket
@@ -14,6 +13,7 @@ import pytest
 
 from testkit.data_api import DEADLINE_S, DataApi
 from testkit.job_child import LINE
+from testkit.small_disk import small_disk
 from vnpy_core.domain.enums import JobState
 from vnpy_core.domain.errors import ConfigurationError, StorageFull
 from vnpy_core.domain.events import Job
@@ -207,18 +207,13 @@ async def test_one_file_at_a_time(api, client):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def full_disk(tmp_path):
     """The folder of uploads on a file system of 4 MB."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    folder = tmp_path / "uploads"
-    folder.mkdir()
-    if libc.mount(b"tmpfs", bytes(folder), b"tmpfs", 0, b"size=4m"):
-        pytest.skip(f"no file system can be mounted here ({os.strerror(ctypes.get_errno())}): NOT TESTED")
-    yield folder
-    assert libc.umount2(bytes(folder), 2) == 0
+    with small_disk(tmp_path / "uploads", 4) as folder:
+        yield folder
 
 
-async def test_a_full_disk_is_said_and_nothing_is_left(small_disk, make):
+async def test_a_full_disk_is_said_and_nothing_is_left(full_disk, make):
     api = make()
 
     async def body():

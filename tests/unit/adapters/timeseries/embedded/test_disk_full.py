@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from testkit.load import eventually
+from testkit.small_disk import fill, small_disk
 from testkit.timeseries import RU, all_bars, all_ticks, bars_at, odd_ticks, prices, ticks_at
 from vnpy_core.adapters.timeseries.embedded import EmbeddedStore
 from vnpy_core.adapters.timeseries.settings import TimeSeriesSettings
@@ -25,24 +24,8 @@ DISK_MB = 64
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A small file system of its own."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if libc.mount(b"tmpfs", bytes(folder), b"tmpfs", 0, f"size={DISK_MB}m".encode()):
-        pytest.skip(f"no file system can be mounted here ({os.strerror(ctypes.get_errno())}): NOT TESTED")
-    yield folder
-    assert libc.umount2(bytes(folder), 2) == 0  # lazily, because a failed test may leave a file open there
-
-
-def fill(disk: Path) -> None:
-    """Take all the space that is left."""
-    with open(disk / "ballast", "ab", buffering=0) as file:
-        for size in (1 << 20, 65536, 4096, 512):
-            try:
-                while True:
-                    file.write(bytes(size))
-            except OSError as error:
-                assert error.errno == errno.ENOSPC
+    with small_disk(tmp_path / "disk", DISK_MB) as folder:
+        yield folder
 
 
 def opened(disk: Path, **settings: float) -> EmbeddedStore:
