@@ -18,15 +18,21 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
+from vnpy_core.adapters.broker.settings import BrokerSettings
+from vnpy_core.adapters.cache.settings import CacheSettings
 from vnpy_core.adapters.journal.settings import JournalSettings
+from vnpy_core.adapters.registry.settings import RegistrySettings
 from vnpy_core.adapters.store.settings import StoreSettings
 from vnpy_core.adapters.timeseries.settings import RecorderSettings, TimeSeriesSettings
 from vnpy_core.domain.errors import ConfigurationError, FieldError
 from vnpy_core.engine.settings import AppSettings, EngineSettings, GatewaySettings, StrategySettings, default_apps
 from vnpy_core.features.auth.settings import AuthSettings
+from vnpy_core.features.edge.settings import EdgeSettings
 from vnpy_core.features.market_data.settings import DataSettings
+from vnpy_core.features.nodes.settings import NodeSettings
 from vnpy_core.features.streaming.settings import StreamingSettings
 from vnpy_core.kit.logging import is_secret_key
+from vnpy_core.kit.redis import RedisSettings
 from vnpy_core.kit.toml_lines import key_lines
 
 PREFIX = "VNPYCORE__"
@@ -107,6 +113,12 @@ class Settings(_Frozen):
     log: LogSettings = Field(default_factory=LogSettings)
     auth: AuthSettings = Field(default_factory=AuthSettings)
     streaming: StreamingSettings = Field(default_factory=StreamingSettings)
+    node: NodeSettings = Field(default_factory=NodeSettings)
+    redis: RedisSettings = Field(default_factory=RedisSettings)
+    broker: BrokerSettings = Field(default_factory=BrokerSettings)
+    cache: CacheSettings = Field(default_factory=CacheSettings)
+    registry: RegistrySettings = Field(default_factory=RegistrySettings)
+    edge: EdgeSettings = Field(default_factory=EdgeSettings)
     journal: JournalSettings = Field(default_factory=JournalSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
     timeseries: TimeSeriesSettings = Field(default_factory=TimeSeriesSettings)

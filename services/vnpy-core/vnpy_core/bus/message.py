@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from datetime import datetime
 from functools import cached_property
+from typing import Any
 
 import msgspec
 
 from vnpy_core.bus import topics
-from vnpy_core.domain.events import Event
+from vnpy_core.domain.events import Event, RiskEvent
 
 _encoder = msgspec.json.Encoder()
 
@@ -17,30 +19,70 @@ class Message:
     """What the bus carries. Made by the bridge, read on the loop; never changed after it was published.
 
     `key` names the thing the event is about (a vt_symbol, vt_orderid, …): the newest of a key replaces an older one in
-    conflating queues. `seq` is the global sequence of class A and B events; others carry the last one given out.
+    conflating queues. `seq` is a class A event's own place in the global sequence; others carry the last place given
+    out, so that a reader who has one has all class A events up to its `seq`.
     """
 
-    def __init__(self, topic: str, key: str, epoch: str, seq: int, ts: datetime, data: Event) -> None:
+    def __init__(
+        self,
+        topic: str,
+        key: str,
+        epoch: str,
+        seq: int,
+        ts: datetime,
+        data: Event,
+        *,
+        payload: bytes | None = None,
+    ) -> None:
+        """`payload` is `data` as JSON, where that is known already."""
         self.topic = topic
         self.key = key
         self.epoch = epoch
         self.seq = seq
         self.ts = ts
         self.data = data
+        if payload is not None:
+            self.payload = payload
 
     @cached_property
     def data_class(self) -> topics.DataClass:
         """What happens to it when a reader is slow."""
+        if self.topic == topics.RISK_EVENT and isinstance(self.data, RiskEvent) and not self.data.seq:
+            return topics.DataClass.LATEST  # a rule's own state, which is not journaled
         return topics.data_class(self.topic)
+
+    @cached_property
+    def payload(self) -> bytes:
+        """`data` as JSON. Raises TypeError, ValueError or RecursionError for what JSON has no words for."""
+        return _encoder.encode(self.data)
+
+    @cached_property
+    def head(self) -> bytes:
+        """`{"topic":…,"epoch":…,"seq":…,"ts":…`: the beginning of every form in which it is sent."""
+        return b'{"topic":%b,"epoch":"%b","seq":%d,"ts":%b' % (
+            _encoder.encode(self.topic),
+            self.epoch.encode(),
+            self.seq,
+            _encoder.encode(self.ts),
+        )
 
     @cached_property
     def json(self) -> bytes:
         """`{"topic":…,"epoch":…,"seq":…,"ts":…,"data":{…}}`, encoded at the first call and shared after it."""
-        return _encoder.encode(
-            {"topic": self.topic, "epoch": self.epoch, "seq": self.seq, "ts": self.ts, "data": self.data}
-        )
+        return b'%b,"data":%b}' % (self.head, self.payload)
 
     @cached_property
     def text(self) -> str:
         """`json` as a text, for those who send texts."""
         return self.json.decode()
+
+    @cached_property
+    def memo(self) -> dict[Hashable, Any]:
+        """Where those who send it keep what they made of it, so that each form is made once."""
+        return {}
+
+    def at(self, seq: int) -> Message:
+        """The same event told at an earlier place: for a queue in which it takes an older message's turn."""
+        if seq == self.seq:
+            return self
+        return Message(self.topic, self.key, self.epoch, seq, self.ts, self.data, payload=self.payload)

@@ -20,9 +20,13 @@
     │   ├── Overloaded              the event thread or a queue is busy
     │   │   ├── JournalFailed          the journal cannot be written or read
     │   │   ├── StoreUnavailable       the database is away
-    │   │   └── TimeSeriesUnavailable  the tick and bar store is away
+    │   │   ├── TimeSeriesUnavailable  the tick and bar store is away
+    │   │   ├── BrokerUnavailable      the message bus is away
+    │   │   ├── CacheUnavailable       the cache is away
+    │   │   └── RegistryUnavailable    the registry of nodes is away
     │   └── StorageFull             the disk is full
     ├── PoisonRow                park this row, go on with the next
+    ├── StreamMoved              look where the stream is, then go on from there
     ├── OutcomeUnknown           do not send again: look whether it happened
     └── ConfigurationError       the operator must change the configuration
 
@@ -170,6 +174,22 @@ class StoreUnavailable(Overloaded):
 
 class TimeSeriesUnavailable(Overloaded):
     """The tick and bar store is away or does not answer in time."""
+
+
+class BrokerUnavailable(Overloaded):
+    """The message bus is away or does not answer in time."""
+
+
+class CacheUnavailable(Overloaded):
+    """The cache is away or does not answer in time."""
+
+
+class RegistryUnavailable(Overloaded):
+    """The registry of nodes is away or does not answer in time."""
+
+
+class StreamMoved(CoreError):
+    """The message bus' stream ends elsewhere than was thought: it was lost, or somebody else writes it."""
 
 
 class PoisonRow(CoreError):

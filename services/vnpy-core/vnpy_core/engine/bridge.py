@@ -22,6 +22,7 @@ from vnpy.trader.event import (
 
 from vnpy_core.bus import topics
 from vnpy_core.bus.bus import Bus
+from vnpy_core.bus.envelope import key_of
 from vnpy_core.bus.message import Message
 from vnpy_core.bus.read_view import ReadView
 from vnpy_core.domain import events
@@ -170,7 +171,7 @@ class EventBridge:
         data: Any = staged.data
         if data is not None:
             self.seq = data.seq
-            self.emit(topic, _key(data), data)
+            self.emit(topic, key_of(data), data)
 
     def _position(self, data: Any) -> None:
         position = translate.position(data, seq=self.seq)
@@ -217,19 +218,3 @@ class EventBridge:
     def _publish_one(self, message: Message) -> None:
         self._view.apply(message)
         self._bus.publish(message)
-
-
-def _key(data: events.Event) -> str:
-    match data:
-        case events.Order():
-            return data.vt_orderid
-        case events.Trade():
-            return data.vt_tradeid
-        case events.Quote():
-            return data.vt_quoteid
-        case events.Halt():
-            return str(data.scope)
-        case events.RiskEvent():
-            return data.rule
-        case _:
-            return ""
