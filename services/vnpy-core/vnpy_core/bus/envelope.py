@@ -66,7 +66,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     data: msgspec.Raw
 
     def message(self, *, seq: int | None = None) -> Message:
-        """It as the bus carries it, at `seq` where the reader's own place counts. Raises msgspec.DecodeError, KeyError."""
+        """As the bus carries it, at `seq` where the reader's own place counts. Raises msgspec.DecodeError, KeyError."""
         payload = bytes(self.data)
         event = decode_event(self.topic, payload)
         place = self.seq if seq is None else seq

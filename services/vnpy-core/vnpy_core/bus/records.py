@@ -17,6 +17,9 @@ QUOTE_INTENT = "intent.quote"
 INTENT_OUTCOME = "intent.outcome"
 ORDER_LATE = "order.late"
 """An order event that goes back in its order's life: kept as evidence, not dispatched."""
+ORDER_SETTLED = "order.settled"
+"""The end of an order whose venue's id means another order by now: for the books and the store. Nobody is told under
+that id, which would speak of the wrong order."""
 POSITION_BASE = "position.base"
 AUDIT = "audit"
 QUARANTINE = "quarantine"
@@ -27,6 +30,7 @@ TYPES: dict[str, type[Event]] = {
     QUOTE_INTENT: events.QuoteIntent,
     INTENT_OUTCOME: events.IntentOutcome,
     ORDER_LATE: events.Order,
+    ORDER_SETTLED: events.Order,
     POSITION_BASE: events.PositionBase,
     AUDIT: events.Audit,
     QUARANTINE: events.Quarantine,

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 import structlog
 
-from vnpy_core.bus import records, topics
+from vnpy_core.bus import records
 from vnpy_core.bus.message import Message
 from vnpy_core.domain.books import ALL_SYMBOLS, Books, content_of, progress, trading_day, uid_in
 from vnpy_core.domain.enums import Direction, IntentState, ReconciliationState, Status
@@ -342,7 +342,7 @@ class Recovery:
             self._end_order(order, reason)
             return
         ended = msgspec.structs.replace(order, status=Status.CANCELLED, reason=reason, updated_at=self._clock.now())
-        self._stage.record(topics.ORDER_UPDATED, uid, ended)
+        self._stage.record(records.ORDER_SETTLED, uid, ended)
 
     async def _clear_positions(self, gateway_name: str) -> None:
         """A venue does not show what it no longer holds: say it for it, or the books hold it for ever."""

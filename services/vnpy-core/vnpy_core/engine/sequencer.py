@@ -367,7 +367,7 @@ class Sequencer:
         self._mark_seen(uid)
         self._replace(item, merged)
         _publish(item, merged)
-        return [*entries, Entry(topics.ORDER_UPDATED, uid, merged)]
+        return [*entries, Entry(item.kind, uid, merged)]
 
     def _take_quote(self, item: Item, quote: Quote, seq: int) -> list[Entry]:
         kept = self.books.quotes.get(quote.vt_quoteid)

@@ -77,7 +77,8 @@ EVENT_ADOPTED_TRADE = "eCoreAdoptedTrade"
 _TWINS = (EVENT_ORDER, EVENT_TRADE, EVENT_QUOTE)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_KIND_OF = {type_: kind for kind, type_ in records.TYPES.items() if kind != records.ORDER_LATE}
+_NO_NEWS = (records.ORDER_LATE, records.ORDER_SETTLED)
+_KIND_OF = {type_: kind for kind, type_ in records.TYPES.items() if kind not in _NO_NEWS}
 
 Matcher = Callable[[list[Order], list[Order], list[OrderIntent]], list[IntentOutcome]]
 """(shown orders that nothing names, shown ones that are nobody's, open intents) -> which intent became what, if any."""

@@ -42,6 +42,7 @@ INTENTS = Target(tables.intents, merge.intent)
 
 _STATES: dict[str, Target] = {
     topics.ORDER_UPDATED: ORDERS,
+    records.ORDER_SETTLED: ORDERS,
     topics.TRADE_EXECUTED: TRADES,
     topics.QUOTE_UPDATED: Target(tables.quotes, merge.forward),
     topics.POSITION_UPDATED: Target(tables.positions, merge.latest),
@@ -155,6 +156,7 @@ def _halt(_event: Event, values: Record, place: Record) -> Record:
 
 _EXTRAS: dict[str, Callable[[Event, Record, Record], Record]] = {
     topics.ORDER_UPDATED: _order,
+    records.ORDER_SETTLED: _order,
     topics.QUOTE_UPDATED: _quote,
     topics.RISK_HALT: _halt,
     records.ORDER_INTENT: _intent,
