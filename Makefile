@@ -1,6 +1,6 @@
 # `make` lists what there is. All targets may be run again and again, and work offline once installed.
 .DEFAULT_GOAL := help
-.PHONY: help run test bench bench-durability bench-data torture lint add pins clean
+.PHONY: help run test bench bench-durability bench-data bench-stream torture lint add pins clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,11 @@ bench-durability:  ## what the journal costs: events/s and what an order waits, 
 bench-data:  ## what storing, reading and recording ticks costs, beside vnpy_sqlite
 	@scripts/install test
 	@.venv/bin/python benchmarks/data.py
+
+bench-stream:  ## how quick streaming is: latency, fan-out, edges, Redis, beside bare uvicorn and vnpy_webtrader
+	@scripts/install test
+	@scripts/servers
+	@.venv/bin/python benchmarks/stream.py
 
 torture:  ## hours: 1,000 kills, 10,000 simulated lives, ten minutes without a database
 	@scripts/install test

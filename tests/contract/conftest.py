@@ -1,4 +1,4 @@
-"""The databases that the store's contract runs on, each server started once."""
+"""The servers that the contracts run on, each started once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from testkit.databases import EVERY, Database
 from testkit.influx import InfluxDb
+from testkit.redis import RedisServer
 from testkit.servers import MariaDb, Postgres, Server, running
 from vnpy_core.adapters.store.sql import SqlStore
 
@@ -28,6 +29,13 @@ def postgres() -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def influxdb() -> Iterator[Server]:
     with running(InfluxDb) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    with running(RedisServer) as server:
+        assert isinstance(server, RedisServer)
         yield server
 
 

@@ -51,7 +51,7 @@ heartbeat_s = 5.0
 [journal]
 durability = "{durability}"
 reserve_mb = 1
-retain_days = 0.00001
+retain_days = {retain_days}
 
 [gateways.PAPER]
 class = "vnpy_core.gateways.paper.remote:RemotePaperGateway"
@@ -187,7 +187,14 @@ class KillableService:
     """A service that can be killed and started again on the same data folder and port. One thread."""
 
     def __init__(
-        self, folder: Path, venue_socket: Path, *, store_url: str = "", durability: str = "power", more: str = ""
+        self,
+        folder: Path,
+        venue_socket: Path,
+        *,
+        store_url: str = "",
+        durability: str = "power",
+        more: str = "",
+        retain_days: float = 0.00001,
     ) -> None:
         self.folder = folder
         self.data = folder / "vnpy_data"
@@ -198,7 +205,10 @@ class KillableService:
         self.pid = 0
         self.ready_s = 0.0
         self.answers = folder / "answers.log"
-        _write_home(folder, CONFIG.format(socket=venue_socket, symbol=BTC, durability=durability) + more)
+        _write_home(
+            folder,
+            CONFIG.format(socket=venue_socket, symbol=BTC, durability=durability, retain_days=retain_days) + more,
+        )
         self._parent = self._start_parent()
         assert self._line() == "warm", self.log.read_text()[-3000:]
 
@@ -231,8 +241,13 @@ class KillableService:
 
     def is_alive(self) -> bool:
         """Whether the process still runs."""
-        state = Path(f"/proc/{self.pid}/stat")
-        return bool(self.pid) and state.exists() and state.read_text().rpartition(")")[2].split()[0] not in "ZX"
+        if not self.pid:
+            return False
+        try:
+            state = Path(f"/proc/{self.pid}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):  # the latter where it ended between the open and the read
+            return False
+        return state.rpartition(")")[2].split()[0] not in "ZX"
 
     def wait_ready(self, *, reconciled: bool = True) -> None:
         """Until it answers, and its gateway may be traded through."""
@@ -386,12 +401,15 @@ class KillRun:
         loads: int = 2,
         pause_s: float = 0.01,
         more: str = "",
+        retain_days: float = 0.00001,
     ) -> None:
         """`pause_s` is between two requests of each load; `more` goes into service.toml."""
         self.seed = seed
         self.random = random.Random(f"{seed} kills")
         self.venue = VenueProcess()
-        self.service = KillableService(folder, self.venue.socket, store_url=store_url, durability=durability, more=more)
+        self.service = KillableService(
+            folder, self.venue.socket, store_url=store_url, durability=durability, more=more, retain_days=retain_days
+        )
         self.market = Market(self.venue, seed, pause_s=2 * pause_s)
         self.loads = [Load(self.service, seed, number, self.market, pause_s=pause_s) for number in range(loads)]
         self.listener = Listener(self.service)

@@ -1,4 +1,4 @@
-"""The command line: `vnpy-core serve | demo | init | check | migrate | data | journal | venue | backup | restore | …`.
+"""The command line: `vnpy-core serve | edge | demo | init | check | migrate | data | journal | venue | backup | …`.
 
 Each command imports what it needs, so that `--help` is quick. Exit codes: 0 done, 1 refused or wrong configuration,
 2 wrong usage.
@@ -18,9 +18,11 @@ import typer
 
 from vnpy_core import __version__
 from vnpy_core.cli.data import app as data_app
+from vnpy_core.cli.edge import edge
 from vnpy_core.cli.journal import app as journal_app
 from vnpy_core.cli.quarantine import app as quarantine_app
 from vnpy_core.cli.venue import venue
+from vnpy_core.cli.watch import watch
 from vnpy_core.domain.errors import ConfigurationError, Overloaded, StorageFull
 from vnpy_core.kit.archive import ArchiveError, back_up
 from vnpy_core.kit.archive import restore as restore_archive
@@ -157,7 +159,9 @@ def migrate(
 app.add_typer(data_app)
 app.add_typer(journal_app)
 app.add_typer(quarantine_app, name="quarantine")
+app.command()(edge)
 app.command()(venue)
+app.command()(watch)
 
 
 @app.command()

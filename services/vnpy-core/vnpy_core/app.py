@@ -6,18 +6,16 @@ import asyncio
 import contextlib
 import os
 import secrets
-import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import timedelta
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
-import uvicorn
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from pwdlib import PasswordHash
@@ -32,18 +30,22 @@ from vnpy_core.adapters.store.url import is_sqlite, store_url
 from vnpy_core.adapters.timeseries.build import build_store
 from vnpy_core.adapters.timeseries.recorder import Recorder
 from vnpy_core.bus.bus import Bus
+from vnpy_core.bus.envelope import message_of
 from vnpy_core.bus.message import Message
 from vnpy_core.bus.read_view import ReadView
-from vnpy_core.domain.errors import ConfigurationError, StorageFull, StoreUnavailable, TimeSeriesUnavailable
+from vnpy_core.bus.topics import DataClass
+from vnpy_core.domain.errors import StorageFull, StoreUnavailable, TimeSeriesUnavailable
 from vnpy_core.domain.events import Log
 from vnpy_core.engine.settings import GatewaySettings
 from vnpy_core.features.auth import endpoints as auth_endpoints
 from vnpy_core.features.auth.service import ADMIN, AuthService, jwt_secret
+from vnpy_core.features.auth.tokens import Once
 from vnpy_core.features.market_data import endpoints as data_endpoints
 from vnpy_core.features.market_data.jobs import Jobs
 from vnpy_core.features.market_data.jobspec import JobSpec
 from vnpy_core.features.market_data.metrics import RecorderCollector
 from vnpy_core.features.market_data.service import MarketDataService
+from vnpy_core.features.nodes import endpoints as nodes_endpoints
 from vnpy_core.features.risk import endpoints as risk_endpoints
 from vnpy_core.features.risk.service import RiskService
 from vnpy_core.features.streaming import endpoints as streaming_endpoints
@@ -58,19 +60,21 @@ from vnpy_core.features.trading.service import TradingService
 from vnpy_core.kit.clock import SystemClock
 from vnpy_core.kit.files import write_secret
 from vnpy_core.kit.flow import CreditFlow
-from vnpy_core.kit.tasks import in_own_thread
+from vnpy_core.kit.tasks import in_own_thread, together
+from vnpy_core.outside import Outside
+from vnpy_core.ports.auth import Principal
 from vnpy_core.ports.clock import Clock
+from vnpy_core.ports.journal import Journal
 from vnpy_core.settings import Settings
-from vnpy_core.web import problems
+from vnpy_core.web import problems, serving
 from vnpy_core.web.audit import AuditTrail
 from vnpy_core.web.middleware import RequestGate
+from vnpy_core.web.serving import Announce
 
 if TYPE_CHECKING:
     from vnpy.trader.engine import MainEngine
 
     from vnpy_core.engine.last_resort import LastResort
-
-Announce = Callable[[str], None]
 
 JOURNAL = "journal.sqlite"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -82,8 +86,9 @@ CLOSE_S = 2
 """How long the end waits for it, seconds."""
 LAST_RESORT_LIMITS = 4
 """A process in which no Python runs is ended after so many times `engine.watchdog_s`."""
-GRACE_S = 3
-"""How long requests under way may take after trading has come to rest, seconds."""
+RECENT_ROWS = 4
+"""Journal rows that are read for each message that a client may resume after."""
+READ_ROWS = 5_000
 
 _log = structlog.get_logger(__name__)
 _vnpy_log = structlog.get_logger("vnpy")
@@ -106,6 +111,7 @@ def build_api(settings: Settings, registry: CollectorRegistry | None = None) -> 
         risk_endpoints,
         data_endpoints,
         system_endpoints,
+        nodes_endpoints,
         streaming_endpoints,
     ):
         api.include_router(endpoints.router)
@@ -120,10 +126,17 @@ def build_api(settings: Settings, registry: CollectorRegistry | None = None) -> 
     return api
 
 
-def build_auth(settings: Settings, clock: Clock, store: SqliteCredentials) -> AuthService:
+def build_auth(
+    settings: Settings,
+    clock: Clock,
+    store: SqliteCredentials,
+    *,
+    once: Once | None = None,
+    on_ended: Callable[[str, datetime], None] = lambda session_id, until: None,
+) -> AuthService:
     """The login service; the first start writes the admin's random password to a file. Blocks; before serving.
 
-    Raises ConfigurationError.
+    `once` and `on_ended` as for `AuthService`. Raises ConfigurationError.
     """
     folder = settings.paths.data / "secrets"
     auth = AuthService(
@@ -133,6 +146,8 @@ def build_auth(settings: Settings, clock: Clock, store: SqliteCredentials) -> Au
         secret=jwt_secret(folder / "jwt_secret"),
         access=timedelta(minutes=settings.auth.access_minutes),
         refresh=timedelta(days=settings.auth.refresh_days),
+        once=once,
+        on_ended=on_ended,
     )
     chosen = settings.auth.admin_password
     if chosen is None and store.user(ADMIN) is None:
@@ -177,7 +192,7 @@ def open_journal(settings: Settings, *, begin_after: int) -> SqliteJournal:
     journal = SqliteJournal(
         settings.paths.data / JOURNAL,
         settings=settings.journal,
-        boot_id=BOOT_ID.read_text().strip() if BOOT_ID.exists() else "",
+        boot_id=_boot_id(),
         run_id=secrets.token_hex(8),
         new_epoch=lambda: secrets.token_hex(4),
     )
@@ -186,6 +201,25 @@ def open_journal(settings: Settings, *, begin_after: int) -> SqliteJournal:
     if journal.epoch_reason:
         _log.info("the journal begins a new epoch", epoch=journal.epoch, reason=journal.epoch_reason)
     return journal
+
+
+def read_recent(journal: Journal, count: int) -> tuple[list[Message], int]:
+    """The newest `count` class A messages that were journaled, oldest first, and the seq after which none is missing.
+
+    Blocks: any thread. Raises JournalFailed.
+    """
+    state = journal.state()
+    # An order makes some rows that nobody is shown (its intent, what became of it), and positions.
+    after = max(state.first_seq - 1, state.last_seq - RECENT_ROWS * count)
+    complete_from, found = after, deque[Message](maxlen=count)
+    while rows := journal.read(after, READ_ROWS):
+        for message in filter(None, map(message_of, rows)):
+            if message.data_class is DataClass.LOSSLESS:
+                if len(found) == count:
+                    complete_from = found[0].seq
+                found.append(message)
+        after = rows[-1].seq
+    return list(found), complete_from
 
 
 class Service:
@@ -221,8 +255,10 @@ class Service:
             self._history = build_store(settings.timeseries, settings.paths.data, self._clock)
             list_file = settings.paths.data / "recorder.json"
             self._recorder = Recorder(self._history, settings.recorder, self._clock, flow, list_file)
+            self._outside = Outside(settings, self._bus, self._view, self._clock, self._journal, boot_id=_boot_id())
             files.pop_all()
         self._sink = StoreSink(self._store, self._journal, self._clock, batch=settings.store.batch)
+        self._auth: AuthService | None = None
         loop = asyncio.get_running_loop()
         self.engine = EngineHost(
             HostSettings(
@@ -240,16 +276,23 @@ class Service:
             journal=self._journal,
             new_id=sortable_ids(self._clock),
             drained=lambda: self._sink.drained,
-            on_commit=partial(_wake, loop, self._sink),
+            on_commit=partial(_wake, loop, self._on_commit),
             on_tick=self._recorder.take,
             on_source=lambda name, replays: self._recorder.ignore_gateway(name, ignored=replays),
             history=self._history,
+            require_account=self._outside.require_account,
             main_engine=main_engine,
             exit_process=exit_process,
             last_resort=last_resort,
         )
         self._streaming = StreamingService(
-            self._bus, self._view, flow, self._clock, epoch=self._journal.epoch, settings=settings.streaming
+            self._bus,
+            self._view,
+            flow,
+            self._clock,
+            epoch=self._journal.epoch,
+            settings=settings.streaming,
+            still_valid=self._still_valid,
         )
         self._market_data = self._build_market_data()
         self._registry = CollectorRegistry()
@@ -259,18 +302,34 @@ class Service:
 
     async def start(self) -> None:
         """Start the engine, then what serves it. Raises ConfigurationError."""
-        auth = await asyncio.to_thread(build_auth, self._settings, self._clock, self._credentials)
+        outside = self._outside
+        self._auth = auth = await asyncio.to_thread(
+            build_auth,
+            self._settings,
+            self._clock,
+            self._credentials,
+            once=outside.cache.once,
+            on_ended=outside.keep_ended,
+        )
+        for session_id, until in auth.ended_sessions().items():
+            outside.keep_ended(session_id, until)
         system = SystemService(
             self.engine,
             self._view,
             self._clock,
             sessions=lambda: self._streaming.status().sessions,
-            sinks=lambda: [self._sink.state()],
+            sinks=lambda: [self._sink.state(), *outside.sinks()],
         )
         system.components.add("recorder", self._recorder_health)
+        system.components.add("nodes", self._nodes_health)
         self._registry.register(RecorderCollector(self._recorder))
+        self._registry.register(outside)
         self._bus.subscribe(LOG_TOPICS, system.keep_log)
         self._bus.subscribe(LOG_TOPICS, _write_vnpy_log)
+        recent, complete_from = await asyncio.to_thread(
+            read_recent, self._journal, self._settings.streaming.resume_events
+        )
+        self._streaming.seed_recent(recent, complete_from)
         self._streaming.start()
         with contextlib.suppress(StoreUnavailable):  # the sink says so, and tries again
             await self._store.open()
@@ -284,8 +343,15 @@ class Service:
         provide(self._history)  # VnPy's own database, where `database.name` is core
         self._recorder.start()
         await asyncio.to_thread(self._market_data.open)
+        outside.start(
+            self.engine,
+            account_scope=self.engine.account_scope,
+            reconcile=self.engine.reconcile_now,
+            sessions=lambda: len(self._streaming.status().sessions),
+        )
         await self.engine.start()
         state = self.api.state
+        state.nodes = outside.nodes
         state.market_data = self._market_data
         state.trading = TradingService(self.engine, self._view, self._clock, store=self._store)
         state.risk = RiskService(self.engine, self._clock)
@@ -303,11 +369,14 @@ class Service:
             rest.push_async_callback(self._close_history)
             rest.callback(provide, None)
             rest.push_async_callback(self._store.close)
-            rest.push_async_callback(self._sink.close, DRAIN_S)
+            rest.push_async_callback(self._close_sinks)
             rest.push_async_callback(self._streaming.close)
             rest.push_async_callback(self._market_data.close)
             rest.push_async_callback(asyncio.to_thread, self._recorder.stop)
             await self.engine.stop()
+
+    async def _close_sinks(self) -> None:
+        await together(self._sink.close(DRAIN_S), self._outside.close())
 
     async def _close_history(self) -> None:
         """One that hangs (its file locked by another tool, a disk that does not answer) is not waited for long."""
@@ -315,6 +384,17 @@ class Service:
             await asyncio.wait_for(in_own_thread(self._history.close), CLOSE_S)
         except TimeoutError:
             _log.error("the tick and bar store does not close; what it has acknowledged is durable")
+
+    def _on_commit(self) -> None:
+        self._sink.wake()
+        self._outside.wake()
+
+    def _still_valid(self, principal: Principal) -> bool:
+        return self._auth is None or self._auth.still_valid(principal)
+
+    def _nodes_health(self) -> tuple[ComponentState, str]:
+        problem = self._outside.problem
+        return (ComponentState.DEGRADED, problem) if problem else (ComponentState.OK, "")
 
     def _recorder_health(self) -> tuple[ComponentState, str]:
         state = self._recorder.state()
@@ -343,28 +423,16 @@ class Service:
 
     async def run(self, listener: socket.socket, *, on_ready: Announce) -> None:
         """Serve on `listener` until `request_stop`; `on_ready` gets the address once requests are answered."""
-        config = uvicorn.Config(
-            self.api,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=GRACE_S,
-            **UVICORN_SETTINGS,
-        )
-        server = _Server(config)
+        server = serving.server(self.api, **UVICORN_SETTINGS)
         with contextlib.closing(self._credentials):
             try:
                 await self.start()
-                serving = asyncio.create_task(server.serve(sockets=[listener]))
-                serving.add_done_callback(lambda _: self._stop_requested.set())  # nobody is served any more
-                while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
-                    await asyncio.sleep(0.01)
-                on_ready(address(listener))
-                await self._stop_requested.wait()
+                self._outside.address = self._outside.address or serving.address(listener)
+                ended = await serving.serve_until(self._stop_requested, server, listener, on_ready)
             finally:
                 await self.stop()
                 server.should_exit = True
-            await serving
+            await ended
 
     def request_stop(self) -> None:
         """End `run`. Any thread, once or again."""
@@ -379,16 +447,14 @@ def serve(settings: Settings, *, on_ready: Announce = lambda address: None) -> N
     """
     from vnpy_core.engine.home import prepare_home
 
-    with listen(settings) as listener:
+    with serving.listen(settings.server.host, settings.server.port) as listener:
         prepare_home(
             settings.paths.data,
             settings.paths.strategies,
             config_folder=settings.paths.config,
             language=settings.engine.language,
         )
-        uvicorn_loop = uvicorn.Config(lambda: None, loop="auto", log_config=None).get_loop_factory()
-        with asyncio.Runner(loop_factory=uvicorn_loop) as runner:
-            runner.run(_run_until_signal(settings, listener, on_ready))
+        serving.run(lambda: _run_until_signal(settings, listener, on_ready))
 
 
 async def _run_until_signal(settings: Settings, listener: socket.socket, on_ready: Announce) -> None:
@@ -398,47 +464,18 @@ async def _run_until_signal(settings: Settings, listener: socket.socket, on_read
     # Without cleaning up: what would have to clean up hangs.
     after = await stored_seq(settings)
     service = Service(settings, begin_after=after, exit_process=os._exit, last_resort=last_resort)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, service.request_stop)
+    serving.on_signals(service.request_stop)
     await service.run(listener, on_ready=on_ready)
 
 
-@contextmanager
-def listen(settings: Settings) -> Iterator[socket.socket]:
-    """The service's socket, taken before anything slow starts. Raises ConfigurationError when it cannot be had."""
-    family = socket.AF_INET6 if ":" in settings.server.host else socket.AF_INET
-    # The protocol is named because asyncio sends small answers at once (TCP_NODELAY) only where it is.
-    with contextlib.closing(socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((settings.server.host, settings.server.port))
-        except OSError as error:
-            raise ConfigurationError(
-                f"cannot listen on {settings.server.host}:{settings.server.port}: {error.strerror}; "
-                "stop what uses it or set server.port"
-            ) from error
-        yield listener
-
-
-def address(listener: socket.socket) -> str:
-    """The URL of a bound socket."""
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _wake(loop: asyncio.AbstractEventLoop, sink: StoreSink) -> None:
+def _wake(loop: asyncio.AbstractEventLoop, on_commit: Callable[[], None]) -> None:
     """From the journal thread; a loop that is closed has nobody left to wake."""
     with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(sink.wake)
+        loop.call_soon_threadsafe(on_commit)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: trading comes to rest before the sockets close."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+def _boot_id() -> str:
+    return BOOT_ID.read_text().strip() if BOOT_ID.exists() else ""
 
 
 def _with_contracts(gateway: GatewaySettings, settings: Settings) -> GatewaySettings:

@@ -6,10 +6,11 @@ import asyncio
 import json
 import time
 
+import msgspec
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from testkit.streaming import account, holder, live, order, tick
+from testkit.streaming import account, holder, live, log, order, tick
 from testkit.streaming_server import DEADLINE_S, Server, receive, subscribe
 
 
@@ -62,12 +63,115 @@ async def test_a_client_that_leaves_before_it_says_who_it_is_is_forgotten(server
     await server.sessions(0)
 
 
-async def test_a_wrong_header_and_a_ticket_are_refused(server: Server) -> None:
+async def test_a_wrong_header_is_refused(server: Server) -> None:
     async with server.client(token="bad") as client:
         assert await close_code(client) == 4401
-    async with server.client(path="/ws?ticket=abc") as client:
-        assert await close_code(client) == 4401
     assert await server.status() == []
+
+
+async def test_a_ticket_opens_one_session(server: Server) -> None:
+    server.tokens.tickets["abc"] = holder("desk")
+    async with server.client(token=None, path="/ws?ticket=abc") as client:
+        assert (await receive(client))["op"] == "welcome"
+        [status] = await server.status()
+        assert status.principal == "desk"
+        async with server.client(token=None, path="/ws?ticket=abc") as again:
+            assert await close_code(again) == 4401
+
+
+async def test_a_page_of_another_host_is_refused_with_a_ticket_too_and_does_not_use_it_up(server: Server) -> None:
+    server.tokens.tickets["abc"] = holder()
+    with pytest.raises(InvalidStatus) as refused:
+        async with server.client(token=None, path="/ws?ticket=abc", origin="https://evil.example"):
+            pass
+    assert refused.value.response.status_code == 403
+    assert "abc" in server.tokens.tickets
+
+
+@pytest.mark.parametrize("name", ["cbor", "", "JSON"])
+async def test_an_unknown_encoding_is_refused_and_says_which_there_are(server: Server, name: str) -> None:
+    async with server.client(path=f"/ws?encoding={name}") as client:
+        with pytest.raises(ConnectionClosed) as closed:
+            await client.recv()
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4400, "encoding is one of json, msgpack")
+
+
+async def test_messagepack_says_what_json_says(server: Server) -> None:
+    await server.publish(account(1), order(1), tick(tick_seq=1))
+    async with server.client() as json_client, server.client(path="/ws?encoding=msgpack") as client:
+        request = {"op": "subscribe", "id": "x", "topics": ["*"], "resume": {"epoch": "e1", "seq": 0}}
+        await json_client.send(json.dumps(request))
+        await client.send(msgspec.msgpack.encode(request))
+        await server.sessions(2)
+        while any(status.topics == 0 for status in await server.status()):
+            await asyncio.sleep(0.01)
+        await server.publish(order(2), tick(tick_seq=2), log("x"))
+        for _ in range(8):
+            frame = await client.recv()
+            assert isinstance(frame, bytes)
+            assert msgspec.msgpack.decode(frame) == await receive(json_client)
+        assert {status.encoding for status in await server.status()} == {"json", "msgpack"}
+        await client.send('{"op":"ping","id":1}')
+        assert msgspec.msgpack.decode(await client.recv()) == {"op": "pong", "id": 1}
+        for wrong in (b"\xc1", msgspec.msgpack.encode({"op": "nope", "id": 7}), b"\x91" * 60_000, b"x" * 70_000):
+            await client.send(wrong)
+            assert msgspec.msgpack.decode(await client.recv())["op"] == "error"
+
+
+async def test_a_first_binary_message_opens_a_messagepack_session(server: Server) -> None:
+    async with server.client(token=None, path="/ws?encoding=msgpack") as client:
+        await client.send(msgspec.msgpack.encode({"op": "auth", "token": "good"}))
+        assert msgspec.msgpack.decode(await client.recv())["op"] == "welcome"
+
+
+async def test_a_client_comes_back_and_gets_what_it_missed(server: Server) -> None:
+    async with server.client() as client:
+        await subscribe(client, "order.updated")
+        await server.publish(order(1))
+        last = (await receive(client))["seq"]
+    await server.publish(*(order(number) for number in range(2, 3_000)))
+    async with server.client() as client:
+        await receive(client)
+        await client.send(
+            json.dumps({"op": "subscribe", "topics": ["order.updated"], "resume": {"epoch": "e1", "seq": last}})
+        )
+        assert (await receive(client))["resumed"] is True
+        frames = [await receive(client) for _ in range(2_998)]
+    assert [frame["prev_seq"] for frame in frames] == list(range(1, 2_999))
+    assert [frame["seq"] for frame in frames] == list(range(2, 3_000))
+
+
+@settings(check_s=0.02)
+async def test_a_logout_ends_the_session(server: Server) -> None:
+    async with server.client() as client:
+        await receive(client)
+        server.hub.ended_logins.add("s")
+        assert await close_code(client) == 4401
+
+
+@settings(sessions_per_principal=1)
+async def test_one_principal_has_so_many_sessions_and_a_node_that_is_not_ready_takes_none(server: Server) -> None:
+    server.tokens.holders["bob"] = holder("bob")
+    async with server.client() as first:
+        await receive(first)
+        async with server.client() as second:
+            assert await close_code(second) == 1013
+        async with server.client("bob") as other:
+            assert (await receive(other))["op"] == "welcome"
+        server.hub.is_ready = False
+        server.tokens.holders["eve"] = holder("eve")
+        async with server.client("eve") as early:
+            assert await close_code(early) == 1013
+
+
+async def test_another_epoch_sends_everybody_away(server: Server) -> None:
+    async with server.client() as client:
+        await receive(client)
+        await server.call(server.hub.service.set_epoch, "e2")
+        assert await close_code(client) == 1012
+    async with server.client() as client:
+        assert (await receive(client))["epoch"] == "e2"
 
 
 @settings(allowed_origins=("https://desk.example/",))
@@ -111,8 +215,8 @@ async def test_snapshots_then_live_messages(server: Server) -> None:
         assert [("snapshot" in f, f["topic"], f.get("prev_seq", "absent")) for f in frames] == [
             (True, "account.updated", "absent"),
             (True, "tick.rb2505.SHFE", "absent"),
-            (False, "order.updated", None),
-            (False, "order.updated", 2),
+            (False, "order.updated", 0),
+            (False, "order.updated", 1),
             (False, "tick.rb2505.SHFE", "absent"),
         ]
 

@@ -8,6 +8,7 @@ from fastapi.routing import iter_route_contexts
 
 from vnpy_core.app import build_api
 from vnpy_core.domain.errors import NotFound
+from vnpy_core.features.auth.tokens import Ticket
 from vnpy_core.ports.auth import Principal, Role
 from vnpy_core.settings import Settings
 from vnpy_core.web.auth import OPEN_PATHS, open_routes
@@ -53,6 +54,9 @@ class Anybody:
             name="tester", role=Role(token), session_id="s", expires_at=datetime.now(UTC) + timedelta(minutes=1)
         )
 
+    def issue_ticket(self, principal: Principal) -> Ticket:
+        return Ticket(ticket="t")
+
 
 @pytest.fixture(scope="module")
 def api():
@@ -60,6 +64,7 @@ def api():
     api.state.authenticator = Anybody()
     state = api.state
     state.trading = state.risk = state.market_data = state.system = state.metrics = state.auth = Absent()
+    state.nodes = Absent()
     return api
 
 

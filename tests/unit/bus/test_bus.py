@@ -155,3 +155,34 @@ def test_nothing_stays_of_those_who_left(bus):
     for number in range(1000):
         bus.subscribe([f"tick.{number}.SHFE", f"tick.{number}*"], print)()
     assert not bus._subscriptions
+
+
+def test_who_comes_or_leaves_between_two_messages_of_a_topic_is_regarded(bus):
+    got = []
+    bus.publish(message("log"))
+    leave = bus.subscribe(["log"], got.append)
+    bus.publish(message("log"))
+    leave_too = bus.subscribe(["l*"], got.append)
+    bus.publish(message("log"))
+    assert len(got) == 3
+    leave()
+    bus.publish(message("log"))
+    assert len(got) == 4
+    leave_too()
+    bus.publish(message("log"))
+    assert len(got) == 4
+
+
+def test_a_message_that_a_subscriber_publishes_reaches_who_came_during_the_delivery(bus):
+    got = []
+
+    def join(one):
+        if one.topic == "log":
+            bus.subscribe(["*"], got.append)
+            bus.publish(message("risk.halt"))
+
+    bus.subscribe(["*"], join)
+    bus.publish(message("log"))
+    assert [one.topic for one in got] == ["risk.halt"]
+    bus.publish(message("risk.halt"))
+    assert [one.topic for one in got] == ["risk.halt"] * 2

@@ -34,7 +34,7 @@ def test_it_is_encoded_once_whatever_the_number_of_readers(monkeypatch):
         calls = 0
 
         def encode(self, value):
-            self.calls += 1
+            self.calls += value is LINE
             return msgspec.json.encode(value)
 
     counting = Counting()
@@ -42,7 +42,33 @@ def test_it_is_encoded_once_whatever_the_number_of_readers(monkeypatch):
     message = Message("log", "k", "e1", 7, NOON, LINE)
     assert len({id(message.json) for _ in range(5)} | {id(message.json)}) == 1
     assert message.text is message.text
+    assert message.at(5).payload is message.payload
+    assert message.packed is message.at(6).packed
     assert counting.calls == 1
+
+
+def test_told_at_another_place_nothing_is_encoded_and_what_is_encoded_later_is_shared():
+    message = Message("log", "k", "e1", 7, NOON, LINE)
+    moved = message.at(5)
+    assert "payload" not in vars(message)
+    assert moved.at(7).payload is moved.payload is message.payload
+    assert msgspec.json.decode(moved.json) == msgspec.json.decode(message.json) | {"seq": 5}
+    assert message.at(7) is message
+
+
+def test_packed_data_are_the_maps_of_the_json():
+    message = Message("log", "k", "e1", 7, NOON, LINE)
+    assert msgspec.msgpack.decode(message.packed) == msgspec.json.decode(message.payload)
+
+
+def test_shed_forms_can_be_made_again():
+    message = Message("log", "k", "e1", 7, NOON, LINE)
+    before = message.json
+    message.memo["x"] = b"x"
+    message.shed()
+    assert vars(message).keys() & {"json", "text", "head", "packed", "memo"} == set()
+    assert message.json == before
+    assert message.memo == {}
 
 
 def test_nothing_is_encoded_before_somebody_reads(monkeypatch):

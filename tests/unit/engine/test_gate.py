@@ -1,5 +1,6 @@
 import threading
 import time
+from functools import partial
 from itertools import count
 from types import SimpleNamespace
 
@@ -54,6 +55,11 @@ class FakeGateway:
         return self.answer(request)
 
 
+def require_account(world, gateway_name):
+    if holder := world.holders.get(gateway_name):
+        raise TradingHalted(f"another core, {holder}, trades account 1", scope="gateway", by=holder)
+
+
 @pytest.fixture
 def world():
     """A stage with its own threads, a gate, and one gateway behind it."""
@@ -61,12 +67,13 @@ def world():
     world.clock = SystemClock()
     world.stage = Stage(world.journal, world.books, world.clock, world.forwarded.append, world.flow)
     world.stage.start()
-    world.reasons, world.log = {}, []
+    world.reasons, world.log, world.holders = {}, [], {}
     numbers = count(1)
     world.gate = IntentGate(
         world.stage, world.clock, new_id=lambda: f"g{next(numbers)}",
         reconciliation=lambda name: world.reasons.get(name, ""),
         write_log=lambda text, source: world.log.append((source, text)),
+        require_account=partial(require_account, world),
     )  # fmt: skip
     world.gateway = FakeGateway(world)
     world.gate.install(world.gateway)
@@ -291,6 +298,33 @@ def test_a_gateway_that_is_not_reconciled_refuses_and_another_one_does_not(world
     assert isinstance(world.gate.take_refusal(), GatewayNotReconciled)
     world.gate.install(other := FakeGateway(world), "Q")
     assert other.send_order(request()) == "P.1"
+
+
+def test_an_account_that_another_core_trades_refuses_and_says_so_and_another_gateway_does_not(world):
+    world.holders["P"] = "core-2"
+    assert world.gateway.send_order(request()) == ""
+    refusal = world.gate.take_refusal()
+    assert isinstance(refusal, TradingHalted)
+    assert refusal.extra == {"scope": "gateway", "by": "core-2"}
+    assert (world.gateway.sent, world.journal.rows) == ([], [])
+    assert world.log == [("P", "vnpy_core: rb.SHFE: not sent: another core, core-2, trades account 1")]
+    world.gate.install(other := FakeGateway(world), "Q")
+    assert other.send_order(request()) == "P.1"
+    world.holders.clear()
+    assert world.gateway.send_order(request()) == "P.1"
+
+
+def test_an_account_that_is_lost_while_the_intent_is_journaled_refuses(world):
+    append = world.journal.append
+
+    def append_and_lose(rows):
+        append(rows)
+        world.holders["P"] = "core-2"
+
+    world.journal.append = append_and_lose
+    assert world.gateway.send_order(request()) == ""
+    assert world.gateway.sent == []
+    assert outcomes(world) == [("g1", IntentState.DENIED)]
 
 
 @pytest.mark.parametrize("changes", [{"price": float("nan")}, {"volume": float("inf")}])

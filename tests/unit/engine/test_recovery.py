@@ -167,6 +167,8 @@ def test_capabilities_are_the_gateways_and_the_configurations_over_them():
     declared = Capabilities.of(Declared(), {"can_query_trades": False})
     assert (declared.can_query_orders, declared.can_query_trades) == (True, False)
     assert Capabilities.of(object(), {}) == NOTHING
+    assert Capabilities.of(object(), {}).exclusive_account is True
+    assert Capabilities.of(Declared(), {"exclusive_account": False}).exclusive_account is False
 
 
 # --- orders ---

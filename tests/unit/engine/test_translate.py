@@ -6,6 +6,7 @@ import numpy as np
 from vnpy.trader.constant import Direction, Exchange, Offset, OrderType, Product, Status
 from vnpy.trader.object import AccountData, ContractData, LogData, OrderData, PositionData, TickData, TradeData
 
+from vnpy_core.domain import events
 from vnpy_core.engine import translate
 
 NOW = datetime(2026, 11, 20, 2, 0, tzinfo=UTC)
@@ -33,6 +34,39 @@ def test_a_tick_keeps_every_field_and_its_time_is_utc():
     assert tick.tick_seq == 5
     assert (tick.vt_symbol, tick.exchange, tick.last_price, tick.volume) == ("ru1901.SHFE", "SHFE", 12000, 7)
     assert {name: getattr(tick, name) for name in levels} == levels
+
+
+def numbered_tick(kind=TickData):
+    """A tick of which no two numbers are the same."""
+    data = kind(gateway_name="PAPER", symbol="ru1901", exchange=Exchange.EUREX, datetime=NIGHT)
+    for number, name in enumerate(events.Tick.__struct_fields__[7:-1]):
+        setattr(data, name, float(number))
+    data.name, data.localtime = "rubber", datetime(2018, 10, 12, 21, 0, 1)
+    return data
+
+
+def test_every_field_of_a_tick_is_the_one_of_its_name():
+    data = numbered_tick()
+    tick = translate.tick(data, 5)
+    same = [name for name in tick.__struct_fields__ if name not in ("exchange", "datetime", "localtime", "tick_seq")]
+    assert {name: getattr(tick, name) for name in same} == {name: getattr(data, name) for name in same}
+    assert (tick.exchange, tick.tick_seq) == ("EUREX", 5)
+    assert tick.localtime == datetime(2018, 10, 12, 13, 0, 1, tzinfo=UTC)
+
+
+def test_a_gateways_own_kind_of_tick_may_have_properties():
+    class Doubled(TickData):
+        @property
+        def last_price(self):
+            return 2.0 * self.ask_price_1
+
+        @last_price.setter
+        def last_price(self, value):
+            pass
+
+    tick = translate.tick(numbered_tick(Doubled), 1)
+    assert tick.last_price == 2.0 * tick.ask_price_1 > 0
+    assert tick.last_price != translate.tick(numbered_tick(), 1).last_price
 
 
 def test_a_naive_time_is_taken_as_shanghai_time():

@@ -130,3 +130,21 @@ async def test_foreign_code_runs_in_a_thread_that_the_end_of_the_process_does_no
     assert thread is not threading.current_thread()
     with pytest.raises(ZeroDivisionError):
         await in_own_thread(lambda: 1 / 0)
+
+
+async def test_a_cancellation_that_a_library_loses_is_said_again(tasks):
+    lost: list[str] = []
+
+    async def stubborn() -> None:
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                if lost:
+                    raise
+                lost.append("once")
+
+    tasks.spawn(stubborn(), "stubborn")
+    await asyncio.sleep(0)
+    await tasks.cancel()
+    assert lost == ["once"]

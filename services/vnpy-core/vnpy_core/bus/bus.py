@@ -18,17 +18,21 @@ class Bus:
 
     def __init__(self) -> None:
         self._subscriptions: list[_Subscription] = []
+        self._takers: dict[str, tuple[_Subscription, ...]] = {}
+        """Topic -> who takes it, for each topic that was published since the subscriptions changed last."""
         self.subscriber_errors = 0
 
     def subscribe(self, patterns: Iterable[str], subscriber: Subscriber) -> Callable[[], None]:
         """Call `subscriber` once for each message under any of `patterns`; returns the way to unsubscribe."""
         subscription = _Subscription(patterns, subscriber)
         self._subscriptions.append(subscription)
+        self._takers.clear()
 
         def unsubscribe() -> None:
             if subscription.active:
                 subscription.active = False
                 self._subscriptions.remove(subscription)
+                self._takers.clear()
 
         return unsubscribe
 
@@ -37,16 +41,21 @@ class Bus:
 
         Those who come during the delivery start with the next message, those who leave get none any more.
         """
-        for subscription in tuple(self._subscriptions):
-            if subscription.active and subscription.takes(message.topic):
-                self._deliver(subscription.subscriber, message)
+        topic = message.topic
+        takers = self._takers.get(topic)
+        if takers is None:
+            takers = self._takers[topic] = tuple(one for one in self._subscriptions if one.takes(topic))
+        for subscription in takers:
+            if not subscription.active:
+                continue
+            try:
+                subscription.subscriber(message)
+            except Exception:  # noqa: BLE001 - a guarded door: one reader's fault must not reach the others
+                self._report(subscription.subscriber, topic)
 
-    def _deliver(self, subscriber: Subscriber, message: Message) -> None:
-        try:
-            subscriber(message)
-        except Exception:  # noqa: BLE001 - a guarded door: one reader's fault must not reach the others
-            self.subscriber_errors += 1
-            _log.exception("bus subscriber failed", subscriber=repr(subscriber), topic=message.topic)
+    def _report(self, subscriber: Subscriber, topic: str) -> None:
+        self.subscriber_errors += 1
+        _log.exception("bus subscriber failed", subscriber=repr(subscriber), topic=topic)
 
 
 class _Subscription:

@@ -13,6 +13,7 @@ from vnpy_core.bus import topics
 from vnpy_core.domain.events import Event, RiskEvent
 
 _encoder = msgspec.json.Encoder()
+_packer = msgspec.msgpack.Encoder()
 
 
 class Message:
@@ -41,6 +42,7 @@ class Message:
         self.seq = seq
         self.ts = ts
         self.data = data
+        self._origin: Message | None = None
         if payload is not None:
             self.payload = payload
 
@@ -54,7 +56,12 @@ class Message:
     @cached_property
     def payload(self) -> bytes:
         """`data` as JSON. Raises TypeError, ValueError or RecursionError for what JSON has no words for."""
-        return _encoder.encode(self.data)
+        return _encoder.encode(self.data) if self._origin is None else self._origin.payload
+
+    @cached_property
+    def packed(self) -> bytes:
+        """`data` as MessagePack, the very maps and texts of the JSON. Raises as `payload`, and OverflowError."""
+        return _packer.encode(msgspec.json.decode(self.payload)) if self._origin is None else self._origin.packed
 
     @cached_property
     def head(self) -> bytes:
@@ -82,7 +89,17 @@ class Message:
         return {}
 
     def at(self, seq: int) -> Message:
-        """The same event told at an earlier place: for a queue in which it takes an older message's turn."""
+        """The same event told at another place, for a queue in which it takes an older message's turn.
+
+        Nothing is encoded for it, and what is encoded later is shared.
+        """
         if seq == self.seq:
             return self
-        return Message(self.topic, self.key, self.epoch, seq, self.ts, self.data, payload=self.payload)
+        moved = Message(self.topic, self.key, self.epoch, seq, self.ts, self.data)
+        moved._origin = self._origin or self
+        return moved
+
+    def shed(self) -> None:
+        """Forget all forms but the event's own JSON, when few will still ask for them; they can be made again."""
+        for form in ("packed", "head", "json", "text", "memo"):
+            self.__dict__.pop(form, None)

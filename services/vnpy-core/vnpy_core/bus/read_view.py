@@ -81,6 +81,17 @@ class ReadView:
         self._client_ids: dict[str, str] = {}
         self._waiters: dict[str, list[tuple[str, asyncio.Future[Order]]]] = {}
 
+    def clear(self) -> None:
+        """Forget everything, to be seeded anew; those who wait for an order go on waiting."""
+        self.seq = self.complete_from = 0
+        for held in (
+            *(self.ticks, self.active_orders, self.finished_orders, self.trades, self.positions, self.accounts),
+            *(self.contracts, self.active_quotes, self.finished_quotes, self.gateways, self.strategies),
+            *(self.stop_orders, self.halts, self.algos, self.jobs),
+            *(self._finished_stops, self._ended_jobs, self._client_ids),
+        ):
+            held.clear()
+
     def seed(
         self,
         *,
@@ -88,6 +99,7 @@ class ReadView:
         trades: Iterable[Event] = (),
         halts: Iterable[Event] = (),
         stop_orders: Iterable[Event] = (),
+        others: Iterable[Event] = (),
         seq: int = 0,
         complete_from: int = 0,
     ) -> None:
@@ -97,7 +109,7 @@ class ReadView:
         """
         self.seq = max(self.seq, seq)
         self.complete_from = max(self.complete_from, complete_from)
-        for event in chain(orders, trades, halts, stop_orders):
+        for event in chain(orders, trades, halts, stop_orders, others):
             self._take(event)
 
     def apply(self, message: Message) -> None:
@@ -133,6 +145,33 @@ class ReadView:
                 self.algos[event.algo_name] = event
             case Job():
                 self._apply_job(event)
+            case _:
+                pass
+
+    def forget(self, event: Event) -> None:
+        """Let go of a thing of a class B topic (or a contract) that is there no longer; nothing is published."""
+        match event:
+            case Position():
+                self.positions.pop(event.vt_positionid, None)
+            case Account():
+                self.accounts.pop(event.vt_accountid, None)
+            case Contract():
+                offers = self.contracts.get(event.vt_symbol, {})
+                offers.pop(event.gateway_name, None)
+                if not offers:
+                    self.contracts.pop(event.vt_symbol, None)
+            case Gateway():
+                self.gateways.pop(event.gateway_name, None)
+            case StrategyUpdate():
+                self.strategies.pop(event.strategy_name, None)
+            case StopOrderUpdate():
+                self.stop_orders.pop(event.stop_orderid, None)
+                self._finished_stops.pop(event.stop_orderid, None)
+            case AlgoUpdate():
+                self.algos.pop(event.algo_name, None)
+            case Job():
+                self.jobs.pop(event.id, None)
+                self._ended_jobs.pop(event.id, None)
             case _:
                 pass
 

@@ -189,7 +189,7 @@ class RegistryUnavailable(Overloaded):
 
 
 class StreamMoved(CoreError):
-    """The message bus' stream ends elsewhere than was thought: it was lost, or somebody else writes it."""
+    """The message bus' stream ends elsewhere than was thought: it was lost, or (`by_other`) somebody else writes it."""
 
 
 class PoisonRow(CoreError):

@@ -30,10 +30,11 @@ class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Base of everything that is published."""
 
 
-class Tick(Event, frozen=True, gc=False, kw_only=True):
+class Tick(Event, frozen=True, gc=False):
     """One market data snapshot with up to five levels; a level that the venue did not show is 0.
 
-    `volume`, `turnover` are the session's running totals; `datetime` is the venue's time, `localtime` ours.
+    `volume`, `turnover` are the session's running totals; `datetime` is the venue's time, `localtime` ours. It may be
+    made by position, which takes a tenth of the time that 40 names do.
     """
 
     gateway_name: str

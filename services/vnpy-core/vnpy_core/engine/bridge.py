@@ -77,7 +77,7 @@ class EventBridge:
         self._on_tick = on_tick
         self._put: Callable[[Event], None] = lambda event: None
         self._handlers: dict[str, Callable[[Event], None]] = {
-            EVENT_TICK: lambda event: self._tick(event.data),
+            EVENT_TICK: self._tick,
             EVENT_ORDER: lambda event: self._staged(event, topics.ORDER_UPDATED),
             EVENT_TRADE: lambda event: self._staged(event, topics.TRADE_EXECUTED),
             EVENT_QUOTE: lambda event: self._staged(event, topics.QUOTE_UPDATED),
@@ -121,7 +121,7 @@ class EventBridge:
         for trade in main_engine.get_all_trades():
             main_engine.event_engine.put(Event(EVENT_ADOPTED_TRADE, trade))
         for tick in main_engine.get_all_ticks():
-            self._tick(tick)
+            self._tick(Event(EVENT_TICK, tick))
 
     def emit(self, topic: str, key: str, data: events.Event) -> None:
         """Queue one message for the loop. Any thread may call, except for topics with a sequence of their own."""
@@ -133,7 +133,8 @@ class EventBridge:
         while self._inbox or self._late_ticks:  # noqa: ASYNC110 - each turn of the loop publishes a batch
             await asyncio.sleep(0)
 
-    def _tick(self, data: Any) -> None:
+    def _tick(self, event: Event) -> None:
+        data: Any = event.data
         vt_symbol = data.vt_symbol
         seq = self._tick_seqs[vt_symbol] = self._tick_seqs.get(vt_symbol, 0) + 1
         topic = topics.tick(vt_symbol)

@@ -39,6 +39,11 @@ class InterruptibleEventEngine(EventEngine):  # type: ignore[misc]
         self._thread.daemon = True
         self._timer.daemon = True
 
+    def _run(self) -> None:
+        while self._active:
+            event = self._queue.get()  # without VnPy's time limit, which reads the clock for each event
+            self._process(event)  # looked up now: a guard may have come while this thread waited
+
     def _run_timer(self) -> None:
         while self._active and not self._timer_stopped.wait(self._interval):
             self.put(Event(EVENT_TIMER))

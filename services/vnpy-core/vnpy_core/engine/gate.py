@@ -69,9 +69,11 @@ class IntentGate:
         new_id: Callable[[], str],
         reconciliation: Callable[[str], str],
         write_log: Callable[[str, str], None],
+        require_account: Callable[[str], None] = lambda gateway_name: None,
     ) -> None:
         """`reconciliation(gateway_name)` says why a gateway may not be traded through yet, "" where it may;
-        `write_log(text, gateway_name)` tells those who only see VnPy's log why they got "".
+        `write_log(text, gateway_name)` tells those who only see VnPy's log why they got "";
+        `require_account(gateway_name)` raises TradingHalted where another core trades the gateway's account.
         """
         self.halts: dict[str, Halt] = {}
         """In force now, by what they are about; read and replaced as a whole."""
@@ -80,6 +82,7 @@ class IntentGate:
         self._new_id = new_id
         self._reconciliation = reconciliation
         self._write_log = write_log
+        self._require_account = require_account
         self._local = threading.local()
         self._wrapped: dict[tuple[str, type], tuple[Any, dict[str, Any]]] = {}
         """By name and class, so that a gateway that was made anew takes the place of the closed one."""
@@ -168,6 +171,7 @@ class IntentGate:
         """Raises TradingHalted, GatewayNotReconciled, StorageFull or JournalFailed where no order may pass now."""
         for halt in self.halts.values():
             raise TradingHalted(f"trading is halted: {halt.reason or 'no reason given'}", scope=halt.scope, by=halt.by)
+        self._require_account(gateway_name)
         if reason := self._reconciliation(gateway_name):
             raise GatewayNotReconciled(reason, reconciliation=f"/api/v1/trading/reconciliation#{gateway_name}")
         if refusal := self._stage.refusal:

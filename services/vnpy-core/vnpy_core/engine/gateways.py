@@ -326,6 +326,17 @@ class Gateways:
         """Whether a gateway's order ids never come again after a restart. Any thread."""
         return name in self._records and self._capabilities(name).ids_unique_across_restart
 
+    def account_scope(self, name: str) -> str:
+        """Within what the names of a gateway's accounts are unique: its class, as `module:Class`. Any thread.
+
+        Empty where nobody else trades its account (`exclusive_account` says no), and for what is no gateway of ours.
+        """
+        record = self._records.get(name)
+        if record is None or record.gateway is None or not self._capabilities(name).exclusive_account:
+            return ""
+        kind = type(record.gateway)
+        return f"{kind.__module__}:{kind.__qualname__}"
+
     def _capabilities(self, name: str) -> Capabilities:
         configured = self._settings.get(name)
         return Capabilities.of(self._get(name).gateway, configured.capabilities if configured else {})

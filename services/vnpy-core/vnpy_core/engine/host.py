@@ -125,6 +125,7 @@ class EngineHost:
         main_engine: MainEngine | None = None,
         exit_process: Callable[[int], None] | None = None,
         last_resort: LastResort | None = None,
+        require_account: Callable[[str], None] = lambda gateway_name: None,
     ) -> None:
         """Make an engine, or attach to `main_engine`, which somebody else made and will close. Not yet started.
 
@@ -132,7 +133,8 @@ class EngineHost:
         journal thread after each commit, `on_tick` on the event thread for each tick. `on_source` hears of each
         connected gateway whether its ticks are a recording's; gateways that replay read `history`. `exit_process` and
         `last_resort` are for a process of our own: they end it when the event thread cannot be brought back, and when
-        no Python runs any more.
+        no Python runs any more. `require_account(gateway_name)` is asked on any thread before each order and quote;
+        raises TradingHalted where another core trades the gateway's account.
         """
         self._settings = settings
         self._view = view
@@ -177,6 +179,7 @@ class EngineHost:
             new_id=new_id,
             reconciliation=self._recovery.reason,
             write_log=self.main_engine.write_log,
+            require_account=require_account,
         )
         self._quarantine = Quarantine(settings.data)
         self._last_resort = last_resort
@@ -429,6 +432,14 @@ class EngineHost:
             connected = [gateway_name]
         for name in connected:
             self._tasks.spawn(self._gateways.reconcile(name), f"reconcile {name}")
+
+    async def reconcile_now(self, gateway_name: str) -> None:
+        """Compare one gateway again; returns when that is done. Raises NotFound, GatewayNotConnected."""
+        await self._gateways.reconcile(gateway_name)
+
+    def account_scope(self, gateway_name: str) -> str:
+        """Within what the names of a gateway's accounts are unique; "" where no other core trades them. Any thread."""
+        return self._gateways.account_scope(gateway_name)
 
     async def accept_differences(self, gateway_name: str, *, reason: str, by: str) -> Reconciliation:
         """See `ports.engine.TradingEngine`."""

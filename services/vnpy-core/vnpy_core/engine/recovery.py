@@ -37,18 +37,20 @@ _log = structlog.get_logger(__name__)
 
 
 class Capabilities(msgspec.Struct, frozen=True):
-    """What a gateway declares. What it does not is taken as no."""
+    """What a gateway declares; the defaults stand for what it does not."""
 
     can_query_orders: bool = False
     """A connect shows every order that is active or of today."""
     can_query_trades: bool = False
     ids_unique_across_restart: bool = False
+    exclusive_account: bool = True
+    """Its account can be reached by another process too, so only one may trade it."""
 
     @classmethod
     def of(cls, gateway: Any, configured: Mapping[Any, bool]) -> Capabilities:
         """The gateway's own `capabilities`, and over them those of the configuration."""
         declared = {**dict(getattr(gateway, "capabilities", {})), **configured}
-        return cls(**{name: bool(declared.get(name, False)) for name in cls.__struct_fields__})
+        return cls(**{name: bool(declared[name]) for name in cls.__struct_fields__ if name in declared})
 
 
 class _Missing(NamedTuple):

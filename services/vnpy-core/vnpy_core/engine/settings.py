@@ -50,10 +50,13 @@ class GatewaySettings(_Frozen):
     auto_connect: bool = False
     setting: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """Laid over `connect_<name>.json` of VnPy's folder, which is laid over the gateway's defaults."""
-    capabilities: dict[Literal["can_query_orders", "can_query_trades", "ids_unique_across_restart"], bool] = Field(
-        default_factory=dict
-    )
-    """What the gateway does, where its class does not declare it; decides what a restart takes as evidence."""
+    capabilities: dict[
+        Literal["can_query_orders", "can_query_trades", "ids_unique_across_restart", "exclusive_account"], bool
+    ] = Field(default_factory=dict)
+    """What the gateway does, where its class does not declare it; decides what a restart takes as evidence.
+
+    `exclusive_account = false`: no other core can reach its account, or may well trade it too; then no lease is held.
+    """
 
 
 class StrategySettings(_Frozen):

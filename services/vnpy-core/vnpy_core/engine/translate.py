@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
 from enum import Enum
+from operator import attrgetter, itemgetter
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -26,50 +27,29 @@ def utc(moment: datetime | None, naive: tzinfo = SHANGHAI) -> datetime | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=naive)).astimezone(UTC)
 
 
+_FROM_NAME = events.Tick.__struct_fields__[6:-1]
+"""A tick's name and numbers, which are taken as they are: all but what stands in the call below."""
+_values_of = attrgetter(*_FROM_NAME)
+_values_in = itemgetter(*_FROM_NAME)
+
+
 def tick(tick: vnpy.TickData, tick_seq: int) -> events.Tick:
-    """`tick_seq` counts the symbol's ticks in this process from 1."""
+    """`tick_seq` counts the symbol's ticks in this process from 1.
+
+    By position and out of the object's own dict, where it is VnPy's and not a gateway's with properties: a market's
+    ticks are most of what the event thread does, and this takes a third of the time.
+    """
+    values = _values_in(vars(tick)) if type(tick) is vnpy.TickData else _values_of(tick)
     moment = utc(tick.datetime)
     assert moment is not None
     return events.Tick(
-        gateway_name=tick.gateway_name,
-        vt_symbol=tick.vt_symbol,
-        symbol=tick.symbol,
-        exchange=tick.exchange.name,
-        datetime=moment,
-        tick_seq=tick_seq,
-        name=tick.name,
-        volume=tick.volume,
-        turnover=tick.turnover,
-        open_interest=tick.open_interest,
-        last_price=tick.last_price,
-        last_volume=tick.last_volume,
-        limit_up=tick.limit_up,
-        limit_down=tick.limit_down,
-        open_price=tick.open_price,
-        high_price=tick.high_price,
-        low_price=tick.low_price,
-        pre_close=tick.pre_close,
-        bid_price_1=tick.bid_price_1,
-        bid_price_2=tick.bid_price_2,
-        bid_price_3=tick.bid_price_3,
-        bid_price_4=tick.bid_price_4,
-        bid_price_5=tick.bid_price_5,
-        ask_price_1=tick.ask_price_1,
-        ask_price_2=tick.ask_price_2,
-        ask_price_3=tick.ask_price_3,
-        ask_price_4=tick.ask_price_4,
-        ask_price_5=tick.ask_price_5,
-        bid_volume_1=tick.bid_volume_1,
-        bid_volume_2=tick.bid_volume_2,
-        bid_volume_3=tick.bid_volume_3,
-        bid_volume_4=tick.bid_volume_4,
-        bid_volume_5=tick.bid_volume_5,
-        ask_volume_1=tick.ask_volume_1,
-        ask_volume_2=tick.ask_volume_2,
-        ask_volume_3=tick.ask_volume_3,
-        ask_volume_4=tick.ask_volume_4,
-        ask_volume_5=tick.ask_volume_5,
-        localtime=utc(tick.localtime),
+        tick.gateway_name,
+        tick.vt_symbol,
+        tick.symbol,
+        tick.exchange._name_,  # `name` costs ten times as much
+        moment,
+        tick_seq,
+        *(*values, None if tick.localtime is None else utc(tick.localtime)),
     )
 
 

@@ -28,19 +28,19 @@ class RedisSettings(BaseModel):
     """How long an answer may take, seconds."""
 
 
-def connect(settings: RedisSettings, *, reads: bool = False) -> Redis:
+def connect(settings: RedisSettings) -> Redis:
     """A client that connects when it is first used, and again after it was cut off; it never repeats a command itself.
 
-    With `reads` a read may wait longer than the timeout: for connections that listen. Raises ValueError for a wrong
-    URL.
+    What it reads are bytes. Raises ValueError for a wrong URL.
     """
     url = settings.url.get_secret_value()
     if "@" in url:
         hide(url)
     client: Redis = Redis.from_url(
         url,
+        protocol=2,
         socket_connect_timeout=settings.timeout_s,
-        socket_timeout=None if reads else settings.timeout_s,
+        socket_timeout=settings.timeout_s,
         socket_keepalive=True,
         health_check_interval=0,
         retry=Retry(NoBackoff(), 0),

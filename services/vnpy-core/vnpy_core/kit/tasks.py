@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -12,6 +12,9 @@ from typing import Any, TypeVar
 import structlog
 
 T = TypeVar("T")
+
+AGAIN_S = 0.2
+"""After so many seconds a task that still runs is cancelled again."""
 
 _log = structlog.get_logger(__name__)
 
@@ -32,6 +35,13 @@ async def in_own_thread(function: Callable[[], T]) -> T:
 
     threading.Thread(target=run, name=f"own-{getattr(function, '__name__', 'call')}", daemon=True).start()
     return await asyncio.wrap_future(outcome)
+
+
+async def together(*work: Awaitable[None]) -> None:
+    """All of it at once; raises what one of them raised, after all have ended."""
+    for outcome in await asyncio.gather(*work, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
 class Daemons:
@@ -83,11 +93,15 @@ class BackgroundTasks:
         task.add_done_callback(self._forget)
 
     async def cancel(self) -> None:
-        """Cancel all, also what they spawn while they end, and wait until they have ended."""
+        """Cancel all, also what they spawn while they end, and wait until they have ended.
+
+        One that goes on is cancelled again: libraries that wait with a time limit lose a cancellation that comes at the
+        moment of their answer.
+        """
         while tasks := list(self._tasks):
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.wait(tasks, timeout=AGAIN_S)
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -74,9 +74,11 @@ class CoreServiceEngine(BaseEngine):  # type: ignore[misc]
 
     async def _serve(self, settings: Settings) -> None:
         # Not before: processes that only want VnPy's database come by here, and the web takes seconds to import.
-        from vnpy_core.app import Service, listen, stored_seq
+        from vnpy_core.app import Service, stored_seq
+        from vnpy_core.web.serving import listen
 
-        with DataFolderLock(settings.paths.data), listen(settings) as socket:
+        server = settings.server
+        with DataFolderLock(settings.paths.data), listen(server.host, server.port) as socket:
             if self._closing.is_set():
                 return
             after = await stored_seq(settings)

@@ -40,3 +40,14 @@ class Authenticator(Protocol):
     async def authenticate(self, token: str) -> Principal:
         """Raises NotAuthenticated."""
         ...
+
+    async def authenticate_ticket(self, ticket: str) -> Principal:
+        """The same for a WebSocket ticket, once; the holder's `expires_at` is that of the token it was made with.
+
+        Raises NotAuthenticated, Overloaded (it cannot be known whether the ticket was used).
+        """
+        ...
+
+    def still_valid(self, principal: Principal) -> bool:
+        """Whether a holder may stay: its credential has not expired and its session was not ended. At once."""
+        ...

@@ -38,19 +38,22 @@ class Broker(Protocol):
 
     # --- the core's side ---
 
-    async def begin(self, epoch: str) -> int | None:
-        """Make `epoch` the current one, and let the streams of others expire.
+    async def begin(self, epoch: str, *, anew: bool = False) -> int | None:
+        """Make `epoch` the current one, and let the streams of others expire; said again, it changes nothing.
 
         Returns the seq of the last entry that its stream ever had, or None where there is no such stream: it is new,
-        or the server lost it.
+        or the server lost it. With `anew` it is removed first: what follows does not follow on what it has. Raises
+        StreamMoved where another core writes under this node's name.
         """
         ...
 
     async def append(self, epoch: str, entries: Sequence[Entry], *, keep_from: int = 0) -> None:
         """Add entries in one step; the first one's `prev_seq` is the stream's last seq, or there is no stream yet.
 
-        Older entries go where there are too many, and those below the seq `keep_from`. Raises StreamMoved where the
-        stream's last entry is another one than the first entry's `prev_seq` says; nothing was added then.
+        Older entries go where there are too many, and those below the seq `keep_from`, but the 10,000 that clients may
+        resume from stay. Raises StreamMoved where the stream's last entry is another one than the first entry's
+        `prev_seq` says, where the stream was lost since `begin`, and where `epoch` is not the current one; nothing was
+        added then.
         """
         ...
 

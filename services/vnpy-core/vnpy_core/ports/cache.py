@@ -35,7 +35,10 @@ class Cache(Protocol):
         ...
 
     async def put(self, changes: Mapping[str, Mapping[str, bytes | None]], mark: CacheMark) -> None:
-        """Set what changed, kind by kind, remove what is None, and set the mark, in one step."""
+        """Set what changed, kind by kind, remove what is None, and set the mark, in one step.
+
+        Raises CacheUnavailable, too, where the cache is not as this process left it: all must be put again then.
+        """
         ...
 
     async def clear(self) -> None:

@@ -1,14 +1,18 @@
+from datetime import timedelta
+
 import httpx2
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from vnpy_core.features.auth.endpoints import router
+from vnpy_core.features.auth.endpoints import reading, router
+from vnpy_core.features.auth.tokens import AccessTokens
 from vnpy_core.web import problems
 from vnpy_core.web.auth import OPEN_PATHS, open_routes
 from vnpy_core.web.middleware import RequestGate
 
 PASSWORD = "correct horse battery"
+SECRET = "a secret of the tests, as long as any algorithm wants it, and then some"
 LOGIN = {"username": "admin", "password": PASSWORD, "grant_type": "password"}
 
 
@@ -139,7 +143,7 @@ def test_only_logging_in_and_renewing_are_open(app):
 def test_every_operation_is_documented(app):
     document = app.openapi()
     operations = {op["operationId"]: op for path in document["paths"].values() for op in path.values()}
-    assert set(operations) == {"create_token", "refresh_token", "logout", "get_me"}
+    assert set(operations) == {"create_token", "refresh_token", "logout", "get_me", "create_ws_ticket"}
     for name, operation in operations.items():
         assert operation["summary"], name
         assert operation["description"], name
@@ -149,6 +153,36 @@ def test_every_operation_is_documented(app):
             assert operation["responses"]["200"]["content"]["application/json"]["example"], name
     assert "429" in operations["create_token"]["responses"]
     assert "application/x-www-form-urlencoded" in operations["create_token"]["requestBody"]["content"]
+
+
+async def test_a_ticket_is_made_for_a_valid_token_only(client, auth, clock):
+    tokens = (await log_in(client)).json()
+    response = await client.post("/ws-ticket", headers=bearer(tokens["access_token"]))
+    assert (response.status_code, response.headers["cache-control"]) == (200, "no-store")
+    assert (set(response.json()), response.json()["expires_in"]) == ({"ticket", "expires_in"}, 30)
+    principal = await auth.authenticate_ticket(response.json()["ticket"])
+    assert (principal.name, principal.role) == ("admin", "admin")
+    for headers in ({}, bearer("x"), bearer(response.json()["ticket"])):
+        assert (await client.post("/ws-ticket", headers=headers)).status_code == 401
+    await client.post("/logout", headers=bearer(tokens["access_token"]))
+    assert (await client.post("/ws-ticket", headers=bearer(tokens["access_token"]))).status_code == 401
+
+
+async def test_an_edge_makes_tickets_and_knows_the_caller_and_has_no_log_in(auth, clock):
+    tokens = await auth.login("admin", PASSWORD, "10.0.0.1")
+    edge = FastAPI(openapi_url=None, telemetry={"tracing": False})
+    problems.install(edge)
+    edge.include_router(reading)
+    edge.state.authenticator = AccessTokens(SECRET, clock, access=timedelta(minutes=15))
+    transport = httpx2.ASGITransport(edge)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test/api/v1/auth") as client:
+        headers = bearer(tokens.access_token)
+        assert (await client.get("/me", headers=headers)).json()["name"] == "admin"
+        ticket = (await client.post("/ws-ticket", headers=headers)).json()["ticket"]
+        assert (await auth.authenticate_ticket(ticket)).name == "admin"  # the core takes it too
+        for path in ("/token", "/refresh", "/logout"):
+            assert (await client.post(path, headers=headers)).status_code == 404
+    assert open_routes(edge) == set()
 
 
 def test_every_route_names_its_operation():

@@ -31,8 +31,12 @@ COMMAND = SubmitOrder(
 class Session(msgspec.Struct):
     id: str = "1"
     principal: str = "admin"
+    address: str = "127.0.0.1:50000"
+    encoding: str = "json"
     topics: int = 2
     queued: int = 5
+    behind: int = 1
+    lag_ms: float = 0.5
     sent: int = 10
     conflated: int = 1
     dropped: int = 0

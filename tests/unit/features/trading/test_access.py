@@ -1,7 +1,8 @@
 import pytest
 from fastapi.routing import APIRoute
 
-from vnpy_core.features.trading.endpoints import router
+from vnpy_core.features.trading import reading
+from vnpy_core.features.trading.endpoints import writing
 
 NEEDS = {
     "list_gateways": "viewer",
@@ -29,7 +30,7 @@ NEEDS = {
     "list_ticks": "viewer",
     "get_tick": "viewer",
 }
-ROUTES = [route for route in router.routes if isinstance(route, APIRoute)]
+ROUTES = [route for router in (reading.router, writing) for route in router.routes if isinstance(route, APIRoute)]
 ROLES = ["viewer", "trader", "admin"]
 
 

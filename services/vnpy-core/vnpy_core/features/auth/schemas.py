@@ -49,3 +49,4 @@ TOKENS_EXAMPLE: dict[str, Any] = {
     "expires_in": 900,
 }
 ME_EXAMPLE: dict[str, Any] = {"name": "admin", "role": "admin", "expires_at": "2026-11-21T02:15:00Z"}
+TICKET_EXAMPLE: dict[str, Any] = {"ticket": "<ticket>", "expires_in": 30}

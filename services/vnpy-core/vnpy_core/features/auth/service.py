@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import math
 import secrets
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Protocol
 
-import jwt
 import msgspec
 
 from vnpy_core.domain.errors import ConfigurationError, NotAuthenticated, Overloaded
 from vnpy_core.features.auth.throttle import LoginThrottle
+from vnpy_core.features.auth.tokens import AccessTokens, Once, Ticket, check_secret
 from vnpy_core.kit.files import write_secret
 from vnpy_core.ports.auth import Principal, Role
 from vnpy_core.ports.clock import Clock
 from vnpy_core.ports.credentials import CredentialStore, Refresh, User
 
-ALGORITHM = "HS256"
-AUDIENCE = "vnpy-core"
 ADMIN = "admin"
 SHORTEST_PASSWORD = 12
-SHORTEST_SECRET = 32
-LONGEST_TOKEN = 4_096
 LOGINS_WAITING = 32
 """Logins that may wait for their turn to be checked; hashing takes 64 MB and 0.2 s each."""
-_LAST_SECOND = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
-_Second = Annotated[int, msgspec.Meta(ge=0, le=_LAST_SECOND)]
 
 
 class Hasher(Protocol):
@@ -56,16 +50,6 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True):
     """The access token's life, seconds."""
 
 
-class _Claims(msgspec.Struct, frozen=True, kw_only=True):
-    sub: str
-    role: Role
-    sid: str
-    jti: str
-    aud: str
-    iat: _Second
-    exp: _Second
-
-
 class AuthService:
     """Implements `ports.auth.Authenticator`. Loop thread only, but for `bootstrap`."""
 
@@ -78,16 +62,23 @@ class AuthService:
         secret: str,
         access: timedelta,
         refresh: timedelta,
+        once: Once | None = None,
+        on_ended: Callable[[str, datetime], None] = lambda session_id, until: None,
     ) -> None:
-        """Raises ConfigurationError for a `secret` shorter than 32 bytes."""
-        if len(secret.encode()) < SHORTEST_SECRET:
-            raise ConfigurationError(f"the token secret must have {SHORTEST_SECRET} bytes or more")
+        """`once`: see `AccessTokens`. `on_ended(session_id, until)` hears of each session that ends while serving, and
+        until when its tokens would have been valid; those that ended before are in `ended_sessions`.
+
+        Raises ConfigurationError for a `secret` shorter than 32 bytes.
+        """
+        self._tokens = AccessTokens(
+            secret, clock, access=access, is_ended=lambda session_id: session_id in self._ended, once=once
+        )
         self._store = store
         self._hasher = hasher
         self._clock = clock
-        self._secret = secret
         self._access = access
         self._refresh = refresh
+        self._on_ended = on_ended
         self._throttle = LoginThrottle(clock)
         self._checking = asyncio.Lock()
         self._waiting = 0
@@ -152,17 +143,24 @@ class AuthService:
 
     async def authenticate(self, token: str) -> Principal:
         """Raises NotAuthenticated."""
-        claims = self._claims(token)
-        # A lifetime that was shortened holds for older tokens too; ended sessions are remembered no longer than it.
-        lifetime = math.ceil(self._access.total_seconds())
-        expires_at = datetime.fromtimestamp(min(claims.exp, claims.iat + lifetime), UTC)
-        if expires_at <= self._clock.now():
-            raise NotAuthenticated("the access token has expired; refresh it")
-        if claims.sid in self._ended:
-            raise NotAuthenticated("the session was ended; log in again")
-        return Principal(
-            name=claims.sub, role=claims.role, session_id=claims.sid, expires_at=expires_at, token_id=claims.jti
-        )
+        return await self._tokens.authenticate(token)
+
+    async def authenticate_ticket(self, ticket: str) -> Principal:
+        """See `ports.auth.Authenticator`."""
+        return await self._tokens.authenticate_ticket(ticket)
+
+    def still_valid(self, principal: Principal) -> bool:
+        """See `ports.auth.Authenticator`."""
+        return self._tokens.still_valid(principal)
+
+    def issue_ticket(self, principal: Principal) -> Ticket:
+        """A ticket with which `principal` opens one WebSocket within 30 s."""
+        return self._tokens.issue_ticket(principal)
+
+    def ended_sessions(self) -> dict[str, datetime]:
+        """Session id -> until when tokens of it would be valid, for all that were ended and still have some."""
+        now = self._clock.now()
+        return {session_id: until for session_id, until in self._ended.items() if until > now}
 
     async def _check(self, name: str, password: str, address: str) -> User:
         """The user that `name` and `password` belong to; one login at a time, so that parallel guesses are counted."""
@@ -197,39 +195,13 @@ class AuthService:
     async def _end(self, session_id: str) -> None:
         now = self._clock.now()
         until = now + self._access
-        self._ended = {other: end for other, end in self._ended.items() if end > now} | {session_id: until}
+        self._ended = self.ended_sessions() | {session_id: until}
+        self._on_ended(session_id, until)
         await asyncio.to_thread(self._store.end_session, session_id, until)
 
-    def _claims(self, token: str) -> _Claims:
-        try:
-            if len(token) > LONGEST_TOKEN:
-                raise ValueError("longer than any of ours")
-            claims = jwt.decode(
-                token,
-                self._secret,
-                algorithms=[ALGORITHM],
-                audience=AUDIENCE,
-                # The injected clock decides on time, so that tests own it; msgspec sees that all claims are there.
-                options={"verify_exp": False, "verify_iat": False},
-            )
-            return msgspec.convert(claims, _Claims)
-        # RecursionError: a header of a thousand brackets, before the signature is looked at.
-        except (jwt.PyJWTError, ValueError, RecursionError) as error:
-            raise NotAuthenticated("the access token is not valid") from error
-
     def _issue(self, user: User, session_id: str, refresh_token: str) -> Tokens:
-        now = self._clock.now()
-        claims = _Claims(
-            sub=user.name,
-            role=user.role,
-            sid=session_id,
-            jti=secrets.token_hex(16),
-            aud=AUDIENCE,
-            iat=int(now.timestamp()),
-            exp=int((now + self._access).timestamp()),
-        )
         return Tokens(
-            access_token=jwt.encode(msgspec.to_builtins(claims), self._secret, ALGORITHM),
+            access_token=self._tokens.issue(user.name, user.role, session_id),
             refresh_token=refresh_token,
             expires_in=int(self._access.total_seconds()),
         )
@@ -246,11 +218,7 @@ def jwt_secret(path: Path) -> str:
         secret = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}") from error
-    if len(secret.encode()) < SHORTEST_SECRET:
-        raise ConfigurationError(
-            f"{path} must hold {SHORTEST_SECRET} bytes or more; delete it to have one made (ends all sessions)"
-        )
-    return secret
+    return check_secret(secret, str(path), "; delete it to have one made (ends all sessions)")
 
 
 def _digest(token: str) -> str:

@@ -8,14 +8,21 @@ from urllib.parse import urlsplit
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
-from vnpy_core.domain.errors import CoreError, NotAuthenticated, NotPermitted, Overloaded
+from vnpy_core.domain.errors import CoreError, NotAuthenticated, NotPermitted, Overloaded, ValidationFailed
 from vnpy_core.features.streaming.schemas import Auth, decode
 from vnpy_core.features.streaming.server import EXTENSION, StreamingWebSocket
 from vnpy_core.features.streaming.service import StreamingService
 from vnpy_core.features.streaming.session import Session
+from vnpy_core.features.streaming.settings import StreamingSettings
+from vnpy_core.features.streaming.wire import JSON, Encoding, content, encoding_of
 from vnpy_core.ports.auth import Authenticator, Principal
 
-CLOSE_CODES: dict[type[CoreError], int] = {NotAuthenticated: 4401, NotPermitted: 4403, Overloaded: 1013}
+CLOSE_CODES: dict[str, int] = {
+    ValidationFailed.code: 4400,
+    NotAuthenticated.code: 4401,
+    NotPermitted.code: 4403,
+    Overloaded.code: 1013,
+}
 CLOSE_GRACE_S = 5.0
 """How long a client may take to answer a close before the connection is cut, seconds."""
 
@@ -29,13 +36,14 @@ async def stream(websocket: WebSocket) -> None:
     if not origin_allowed(
         websocket.headers.get("origin"), websocket.headers.get("host"), service.settings.allowed_origins
     ):
-        await websocket.close(CLOSE_CODES[NotPermitted])  # before the handshake: the browser sees a 403
+        await websocket.close(CLOSE_CODES[NotPermitted.code])  # before the handshake: the browser sees a 403
         return
     await websocket.accept()
     connection = WebSocketConnection(websocket)
     try:
-        principal = await _authorise(websocket, service.settings.auth_timeout_s, service.settings.max_frame_bytes)
-        session = service.open(connection, principal)
+        encoding = encoding_of(websocket.query_params.get("encoding", "json"))
+        principal = await _authorise(websocket, service.settings, encoding)
+        session = service.open(connection, principal, encoding)
     except CoreError as error:
         await connection.refuse(error)
         return
@@ -65,14 +73,31 @@ class WebSocketConnection:
         # Another server than ours sends frame by frame, and leaves a client that does not read to its keepalive.
         self._direct: StreamingWebSocket | None = websocket.scope.get("extensions", {}).get(EXTENSION)
 
-    async def send(self, frames: list[str]) -> None:
-        """Send text frames. Raises ConnectionError when the client is gone."""
+    @property
+    def address(self) -> str:
+        """Where the client connects from, as far as the server knows."""
+        client = self._websocket.client
+        return "" if client is None else f"{client.host}:{client.port}"
+
+    @property
+    def writable(self) -> bool:
+        """Whether `send_now` may be called."""
+        return self._direct is not None and self._direct.writable.is_set()
+
+    def send_now(self, frames: list[bytes]) -> None:
+        """Send whole frames without waiting. Raises ConnectionError when the client is gone."""
+        assert self._direct is not None
+        self._direct.send_frames_now(frames)
+
+    async def send(self, frames: list[bytes]) -> None:
+        """Send whole frames. Raises ConnectionError when the client is gone."""
         if self._direct is not None:
-            await self._direct.send_texts(frames)
+            await self._direct.send_frames(frames)
             return
         try:
             for frame in frames:
-                await self._websocket.send_text(frame)
+                data = content(frame)
+                await (self._websocket.send_text(data) if isinstance(data, str) else self._websocket.send_bytes(data))
         except (WebSocketDisconnect, RuntimeError) as error:
             raise ConnectionResetError("the client is gone") from error
 
@@ -87,7 +112,7 @@ class WebSocketConnection:
     async def refuse(self, error: CoreError) -> None:
         """Close before there is a session, by the error's own code."""
         try:
-            await self.close(CLOSE_CODES.get(type(error), 1008), error.detail)
+            await self.close(CLOSE_CODES.get(error.code, 1008), error.detail)
         except ConnectionError:
             self.abort()
 
@@ -97,26 +122,28 @@ class WebSocketConnection:
             self._direct.abort()
 
 
-async def _authorise(websocket: WebSocket, timeout_s: float, max_bytes: int) -> Principal:
-    """Raises NotAuthenticated, ConnectionError."""
-    if "ticket" in websocket.query_params:
-        raise NotAuthenticated("tickets are not taken yet")
+async def _authorise(websocket: WebSocket, settings: StreamingSettings, encoding: Encoding) -> Principal:
+    """Raises NotAuthenticated, Overloaded (where tickets are kept does not answer), ConnectionError."""
+    ticket = websocket.query_params.get("ticket")
+    if ticket is not None:
+        authenticator: Authenticator = websocket.app.state.authenticator
+        return await authenticator.authenticate_ticket(ticket)
     scheme, _, token = websocket.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
-        token = await _first_token(websocket, timeout_s, max_bytes)
+        token = await _first_token(websocket, settings, encoding)
     return await _viewer(websocket, token.strip())
 
 
-async def _first_token(websocket: WebSocket, timeout_s: float, max_bytes: int) -> str:
+async def _first_token(websocket: WebSocket, settings: StreamingSettings, encoding: Encoding) -> str:
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(settings.auth_timeout_s):
             frame = await _receive(websocket)
     except TimeoutError:
-        raise NotAuthenticated(f"no token within {timeout_s:g} s") from None
+        raise NotAuthenticated(f"no token within {settings.auth_timeout_s:g} s") from None
     if frame is None:
         raise ConnectionResetError("the client left before it said who it is")
     try:
-        op = decode(frame, max_bytes)
+        op = decode(frame, settings.max_frame_bytes, binary=encoding is not JSON)
     except CoreError as error:
         raise NotAuthenticated("the first message must be auth") from error
     if not isinstance(op, Auth):
@@ -137,7 +164,7 @@ async def _serve(websocket: WebSocket, service: StreamingService, session: Sessi
             try:
                 service.renew(session, renewal, await _viewer(websocket, renewal.token))
             except NotAuthenticated as error:
-                session.close(CLOSE_CODES[type(error)], error.detail)
+                session.close(CLOSE_CODES[error.code], error.detail)
 
 
 async def _receive(websocket: WebSocket) -> str | bytes | None:

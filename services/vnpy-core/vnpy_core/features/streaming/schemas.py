@@ -31,7 +31,7 @@ class Auth(_Op, frozen=True, kw_only=True, tag="auth"):
 
 
 class Resume(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The last position that the client saw."""
+    """The place up to which the client has every class A event of the topics that it asks for."""
 
     epoch: str
     seq: int
@@ -68,15 +68,11 @@ class Ping(_Op, frozen=True, kw_only=True, tag="ping"):
 Op = Auth | Subscribe | Unsubscribe | ListTopics | Ping
 
 
-class _Reply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", omit_defaults=True):
+class Reply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", omit_defaults=True):
     """Base of what answers; an `id` that was not given is left out."""
 
-    def text(self) -> str:
-        """The frame."""
-        return msgspec.json.encode(self).decode()
 
-
-class Welcome(_Reply, frozen=True, kw_only=True, tag="welcome"):
+class Welcome(Reply, frozen=True, kw_only=True, tag="welcome"):
     """The session is open, and answers a renewed token."""
 
     id: Id | None = None
@@ -92,15 +88,23 @@ class TopicError(msgspec.Struct, frozen=True):
     code: str
 
 
-class Subscribed(_Reply, frozen=True, kw_only=True, tag="subscribed"):
-    """What was taken and what was not; snapshots follow, then live messages."""
+class Subscribed(Reply, frozen=True, kw_only=True, tag="subscribed"):
+    """What was taken and what was not; `gap`s or replayed messages follow, then snapshots, then live messages.
+
+    `seq` is the place from which on every class A event comes, unless `resumed`: then it is the client's own place.
+    `snapshots` says how many snapshot frames of each exact topic follow. `resumed` is null where it was not asked for.
+    """
 
     id: Id | None = None
     topics: list[str]
     errors: list[TopicError]
+    epoch: str
+    seq: int
+    snapshots: dict[str, int]
+    resumed: bool | None
 
 
-class Unsubscribed(_Reply, frozen=True, kw_only=True, tag="unsubscribed"):
+class Unsubscribed(Reply, frozen=True, kw_only=True, tag="unsubscribed"):
     """What ended; nothing under it comes after this frame, unless another subscription covers it."""
 
     id: Id | None = None
@@ -108,31 +112,31 @@ class Unsubscribed(_Reply, frozen=True, kw_only=True, tag="unsubscribed"):
     errors: list[TopicError]
 
 
-class Topics(_Reply, frozen=True, kw_only=True, tag="topics"):
+class Topics(Reply, frozen=True, kw_only=True, tag="topics"):
     """The session's subscriptions, oldest first."""
 
     id: Id | None = None
     topics: list[str]
 
 
-class Pong(_Reply, frozen=True, kw_only=True, tag="pong"):
+class Pong(Reply, frozen=True, kw_only=True, tag="pong"):
     """Yes."""
 
     id: Id | None = None
 
 
-class Heartbeat(_Reply, frozen=True, kw_only=True, tag="heartbeat"):
+class Heartbeat(Reply, frozen=True, kw_only=True, tag="heartbeat"):
     """Nothing happened, and the connection lives."""
 
 
-class Gap(_Reply, frozen=True, kw_only=True, tag="gap"):
+class Gap(Reply, frozen=True, kw_only=True, tag="gap"):
     """Messages under `topic` are missing from here on: read the state over REST where it matters."""
 
     id: Id | None = None
     topic: str
 
 
-class Error(_Reply, frozen=True, kw_only=True, tag="error"):
+class Error(Reply, frozen=True, kw_only=True, tag="error"):
     """The request was not done; `code` is one of the API's error codes."""
 
     id: Id | None = None
@@ -151,12 +155,20 @@ class SnapshotFrame(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One client, for the operator; `queued` frames wait, the other counts are totals since it came."""
+    """One client, for the operator; `sent`, `conflated` and `dropped` are totals since it came."""
 
     id: str
     principal: str
+    address: str
+    """Where it connects from, `host:port`."""
+    encoding: str
     topics: int
     queued: int
+    """Frames that wait."""
+    behind: int
+    """Class A messages among them, those of a replay included."""
+    lag_ms: float
+    """Age of the first message that waits, milliseconds; 0 where none does."""
     sent: int
     conflated: int
     dropped: int
@@ -173,19 +185,23 @@ class _Named(msgspec.Struct):
 
 
 _decoder: msgspec.json.Decoder[Op] = msgspec.json.Decoder(Op)
+_unpacker: msgspec.msgpack.Decoder[Op] = msgspec.msgpack.Decoder(Op)
 _name_decoder = msgspec.json.Decoder(_Named)
-_encoder = msgspec.json.Encoder()
+_name_unpacker = msgspec.msgpack.Decoder(_Named)
 
 
-def decode(frame: str | bytes, max_bytes: int) -> Op:
-    """The request in a text frame. Raises ValidationFailed, PayloadTooLarge."""
-    if isinstance(frame, bytes):
+def decode(frame: str | bytes, max_bytes: int, *, binary: bool = False) -> Op:
+    """The request in a text frame, or in a `binary` one where those are taken: then it is MessagePack.
+
+    Raises ValidationFailed, PayloadTooLarge.
+    """
+    if isinstance(frame, bytes) and not binary:
         raise ValidationFailed("send JSON in text frames, not binary ones")
     try:
-        encoded = frame.encode()
+        encoded = frame if isinstance(frame, bytes) else frame.encode()
         if len(encoded) > max_bytes:
             raise PayloadTooLarge(f"a frame holds {max_bytes} bytes at most, this one has {len(encoded)}")
-        return _decoder.decode(encoded)
+        return _unpacker.decode(encoded) if isinstance(frame, bytes) else _decoder.decode(encoded)
     except (ValueError, RecursionError) as error:
         raise ValidationFailed(str(error)) from error
 
@@ -195,11 +211,6 @@ def id_of(frame: str | bytes, max_bytes: int) -> Id | None:
     if len(frame) > max_bytes:
         return None
     try:
-        return _name_decoder.decode(frame).id
+        return _name_unpacker.decode(frame).id if isinstance(frame, bytes) else _name_decoder.decode(frame).id
     except (ValueError, RecursionError):
         return None
-
-
-def snapshot_text(topic: str, epoch: str, seq: int, data: Event) -> str:
-    """The frame of one thing's state. Raises TypeError or ValueError for data that JSON has no words for."""
-    return _encoder.encode(SnapshotFrame(topic=topic, epoch=epoch, seq=seq, data=data)).decode()

@@ -108,12 +108,19 @@ class JournalFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """One WebSocket client; `queued` frames wait, `sent`, `conflated` and `dropped` are totals since it came."""
+    """One WebSocket client; `sent`, `conflated` and `dropped` are totals since it came."""
 
     id: str
     principal: str
+    address: str
+    encoding: str
     topics: int
     queued: int
+    """Frames that wait."""
+    behind: int
+    """Orders, trades and their like among them."""
+    lag_ms: float
+    """Age of the first message that waits; 0 where none does."""
     sent: int
     conflated: int
     dropped: int

@@ -1,41 +1,30 @@
-"""`/api/v1/trading`: parse, authorise, delegate."""
+"""`/api/v1/trading`: parse, authorise, delegate. What only reads is in `reading`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
 
 from vnpy_core.domain.errors import CoreError, FieldError, OutcomeUnknown, ValidationFailed
-from vnpy_core.domain.events import Account, Contract, Gateway, IntentOutcome, Order, Position, Tick, Trade
+from vnpy_core.domain.events import IntentOutcome
 from vnpy_core.domain.reconciliation import Reconciliation
-from vnpy_core.features.trading import schemas
+from vnpy_core.features.trading import reading, schemas
 from vnpy_core.features.trading.idempotency import Answer
-from vnpy_core.features.trading.listing import NameKey, Page
+from vnpy_core.features.trading.reading import VIEWER, ClientOrderIdPath, VtOrderId, VtSymbolPath, all_of
 from vnpy_core.features.trading.schemas import ClientOrderId, answers, page_of
 from vnpy_core.features.trading.service import CancelAllResult, Subscription, TradingService
 from vnpy_core.ports.auth import Principal
-from vnpy_core.ports.store import SeqKey
-from vnpy_core.web.auth import require_admin, require_trader, require_viewer
-from vnpy_core.web.paging import decode_cursor, encode_cursor
+from vnpy_core.web.auth import require_admin, require_trader
 from vnpy_core.web.problems import problem, problem_response, request_id, responses
 from vnpy_core.web.responses import FastResponse, page_model, wire_model
 
-router = APIRouter(prefix="/api/v1/trading", tags=["trading"])
+writing = APIRouter(prefix="/api/v1/trading", tags=["trading"])
 
-VIEWER, TRADER = [Depends(require_viewer)], [Depends(require_trader)]
+TRADER = [Depends(require_trader)]
 Trader = Annotated[Principal, Depends(require_trader)]
 Admin = Annotated[Principal, Depends(require_admin)]
 REPLAY = {"Idempotent-Replay": "true"}
-INCOMPLETE = {"X-Incomplete": "history"}
-INCOMPLETE_HEADER: dict[str, Any] = {
-    "X-Incomplete": {
-        "description": "`history`: the database could not be asked or is behind, so past items may be missing; "
-        "ask for this page again later",
-        "schema": {"type": "string", "enum": ["history"]},
-    }
-}
 ORDER_CODES = (
     *("OUTCOME_UNKNOWN", "NOT_FOUND", "IDEMPOTENCY_MISMATCH", "GATEWAY_NOT_CONNECTED", "RISK_DENIED"),
     *("GATEWAY_REFUSED", "TRADING_HALTED", "RATE_LIMITED", "OVERLOADED", "STORAGE_FULL"),
@@ -54,9 +43,6 @@ async def _service(request: Request) -> TradingService:
 
 Trading = Annotated[TradingService, Depends(_service)]
 GatewayName = Annotated[str, Path(pattern=schemas.NAME_PATTERN, examples=["PAPER"])]
-VtSymbolPath = Annotated[str, Path(pattern=schemas.VT_SYMBOL_PATTERN, examples=["rb2505.SHFE"])]
-VtOrderId = Annotated[str, Path(pattern=schemas.NAME_PATTERN, examples=["PAPER.260101-1"])]
-ClientOrderIdPath = Annotated[str, Path(pattern=schemas.CLIENT_ORDER_ID_PATTERN, examples=["my-order-1"])]
 IdempotencyKey = Annotated[
     ClientOrderId | None,
     Header(alias="Idempotency-Key", description="The same as `client_order_id`; where both are given they must agree"),
@@ -66,20 +52,7 @@ IdempotencyKey = Annotated[
 # Gateways
 
 
-@router.get(
-    "/gateways",
-    operation_id="list_gateways",
-    summary="List the gateways",
-    dependencies=VIEWER,
-    response_model=page_model(Gateway),
-    responses=answers(200, page_of(schemas.GATEWAY_EXAMPLE)),
-)
-async def list_gateways(trading: Trading) -> Response:
-    """All gateways with the state of their connection. Passwords and keys in `default_setting` are shown empty."""
-    return _all(trading.gateways())
-
-
-@router.post(
+@writing.post(
     "/gateways/{gateway_name}/connect",
     operation_id="connect_gateway",
     summary="Connect a gateway",
@@ -95,7 +68,7 @@ async def connect_gateway(
     return FastResponse(schemas.GatewayAccepted(gateway_name), 202)
 
 
-@router.post(
+@writing.post(
     "/gateways/{gateway_name}/disconnect",
     operation_id="disconnect_gateway",
     summary="Disconnect a gateway",
@@ -112,7 +85,7 @@ async def disconnect_gateway(gateway_name: GatewayName, trading: Trading, caller
 # Subscriptions
 
 
-@router.get(
+@writing.get(
     "/subscriptions",
     operation_id="list_subscriptions",
     summary="List the subscriptions",
@@ -122,10 +95,10 @@ async def disconnect_gateway(gateway_name: GatewayName, trading: Trading, caller
 )
 async def list_subscriptions(trading: Trading) -> Response:
     """The contracts whose ticks are asked for, in the order of subscription. They outlive a restart."""
-    return _all(trading.subscriptions())
+    return all_of(trading.subscriptions())
 
 
-@router.post(
+@writing.post(
     "/subscriptions",
     operation_id="create_subscription",
     summary="Subscribe to a contract's ticks",
@@ -142,7 +115,7 @@ async def create_subscription(body: schemas.SubscribeBody, trading: Trading) -> 
     return FastResponse(await trading.subscribe(body.vt_symbol, body.gateway_name), 201)
 
 
-@router.delete(
+@writing.delete(
     "/subscriptions/{vt_symbol:path}",
     operation_id="delete_subscription",
     summary="Forget a subscription",
@@ -159,7 +132,7 @@ async def delete_subscription(vt_symbol: VtSymbolPath, trading: Trading) -> Resp
 # Orders
 
 
-@router.post(
+@writing.post(
     "/orders",
     operation_id="create_order",
     summary="Send an order",
@@ -190,7 +163,7 @@ async def create_order(
     return FastResponse(schemas.PlacedOrder.of(answer.outcome), 201, headers)
 
 
-@router.post(
+@writing.post(
     "/orders/batch",
     operation_id="create_orders",
     summary="Send up to 500 orders",
@@ -212,7 +185,7 @@ async def create_orders(request: Request, body: schemas.BatchBody, trading: Trad
     return FastResponse({"items": [_batch_item(answer, request_id(request.scope)) for answer in answers]}, 207)
 
 
-@router.post(
+@writing.post(
     "/orders/cancel-all",
     operation_id="cancel_all_orders",
     summary="Cancel all orders that fit",
@@ -230,56 +203,7 @@ async def cancel_all_orders(trading: Trading, caller: Trader, body: schemas.Canc
     return FastResponse(await trading.cancel_all(wanted, by=caller.name), 202)
 
 
-@router.get(
-    "/orders",
-    operation_id="list_orders",
-    summary="List orders",
-    dependencies=VIEWER,
-    response_model=page_model(Order),
-    responses=answers(200, page_of(schemas.ORDER_EXAMPLE), headers=INCOMPLETE_HEADER),
-)
-async def list_orders(query: Annotated[schemas.OrdersQuery, Query()], trading: Trading) -> Response:
-    """Orders by `seq`, the order of their last changes: one that changes while you page is shown again, none is missed.
-
-    Those of past days come from the database. `start` counts in and `end` does not; an order that has no venue time
-    yet counts by `updated_at`.
-    """
-    return _page(await trading.orders(query.wanted(), _after_seq(query), query.limit))
-
-
-@router.get(
-    "/orders/by-client-id/{client_order_id:path}",
-    operation_id="get_order_by_client_id",
-    summary="Get an order by its client_order_id",
-    dependencies=VIEWER,
-    response_model=wire_model(Order),
-    responses=answers(200, schemas.ORDER_EXAMPLE, "NOT_FOUND", "OVERLOADED"),
-)
-async def get_order_by_client_id(client_order_id: ClientOrderIdPath, trading: Trading) -> Response:
-    """The order as it is now. 404 says that no such order is known, which after a 202 may change.
-
-    503 where only the database could know it and does not answer.
-    """
-    return FastResponse(await trading.order_by_client_id(client_order_id))
-
-
-@router.get(
-    "/orders/{vt_orderid}",
-    operation_id="get_order",
-    summary="Get an order",
-    dependencies=VIEWER,
-    response_model=wire_model(Order),
-    responses=answers(200, schemas.ORDER_EXAMPLE, "NOT_FOUND", "OVERLOADED"),
-)
-async def get_order(vt_orderid: VtOrderId, trading: Trading) -> Response:
-    """The order as it is now; the newest one where the venue has used the id again.
-
-    503 where only the database could know it and does not answer.
-    """
-    return FastResponse(await trading.order(vt_orderid))
-
-
-@router.delete(
+@writing.delete(
     "/orders/{vt_orderid}",
     operation_id="delete_order",
     summary="Cancel an order",
@@ -293,7 +217,7 @@ async def delete_order(vt_orderid: VtOrderId, trading: Trading) -> Response:
     return await _cancel(vt_orderid, trading)
 
 
-@router.post(
+@writing.post(
     "/orders/{vt_orderid}/cancel",
     operation_id="cancel_order",
     summary="Cancel an order",
@@ -310,7 +234,7 @@ async def cancel_order(vt_orderid: VtOrderId, trading: Trading) -> Response:
 # Reconciliation: do our books and the venue agree?
 
 
-@router.get(
+@writing.get(
     "/reconciliation",
     operation_id="list_reconciliations",
     summary="List what differs between venues and books",
@@ -324,10 +248,10 @@ async def list_reconciliations(trading: Trading) -> Response:
     Orders pass a gateway in RECONCILED and ACCEPTED. In DIFFERENT an admin has to resolve the unknown intents, or
     accept what differs; before that `POST /orders` answers 409 GATEWAY_NOT_CONNECTED with a member `reconciliation`.
     """
-    return _all(trading.reconciliations())
+    return all_of(trading.reconciliations())
 
 
-@router.post(
+@writing.post(
     "/reconciliation/run",
     operation_id="run_reconciliation",
     summary="Compare a venue with the books again",
@@ -342,7 +266,7 @@ async def run_reconciliation(trading: Trading, caller: Admin, body: schemas.RunB
     return FastResponse(schemas.ReconciliationStarted(gateway_name), 202)
 
 
-@router.post(
+@writing.post(
     "/reconciliation/accept",
     operation_id="accept_differences",
     summary="Trade through a gateway although it differs",
@@ -357,7 +281,7 @@ async def accept_differences(trading: Trading, caller: Admin, body: schemas.Acce
     return FastResponse(await trading.accept_differences(body.gateway_name, reason=body.reason, by=caller.name))
 
 
-@router.post(
+@writing.post(
     "/reconciliation/{client_order_id:path}/resolve",
     operation_id="resolve_intent",
     summary="Say what became of an order that nobody knows about",
@@ -375,87 +299,6 @@ async def resolve_intent(
         client_order_id, body.state, vt_orderid=body.vt_orderid or "", evidence=body.evidence, by=caller.name
     )
     return FastResponse(outcome)
-
-
-# What the venues say
-
-
-@router.get(
-    "/trades",
-    operation_id="list_trades",
-    summary="List trades",
-    dependencies=VIEWER,
-    response_model=page_model(Trade),
-    responses=answers(200, page_of(schemas.TRADE_EXAMPLE), headers=INCOMPLETE_HEADER),
-)
-async def list_trades(query: Annotated[schemas.TradesQuery, Query()], trading: Trading) -> Response:
-    """Fills by `seq`; those of past days come from the database. `start` counts in and `end` does not."""
-    return _page(await trading.trades(query.wanted(), _after_seq(query), query.limit))
-
-
-@router.get(
-    "/positions",
-    operation_id="list_positions",
-    summary="List positions",
-    dependencies=VIEWER,
-    response_model=page_model(Position),
-    responses=answers(200, page_of(schemas.POSITION_EXAMPLE)),
-)
-async def list_positions(query: Annotated[schemas.PositionsQuery, Query()], trading: Trading) -> Response:
-    """Positions by `vt_positionid`."""
-    return _page(trading.positions(query.wanted(), _after_name(query), query.limit))
-
-
-@router.get(
-    "/accounts",
-    operation_id="list_accounts",
-    summary="List accounts",
-    dependencies=VIEWER,
-    response_model=page_model(Account),
-    responses=answers(200, page_of(schemas.ACCOUNT_EXAMPLE)),
-)
-async def list_accounts(query: Annotated[schemas.AccountsQuery, Query()], trading: Trading) -> Response:
-    """Accounts by `vt_accountid`."""
-    return _page(trading.accounts(query.wanted(), _after_name(query), query.limit))
-
-
-@router.get(
-    "/contracts",
-    operation_id="list_contracts",
-    summary="List contracts",
-    dependencies=VIEWER,
-    response_model=page_model(Contract),
-    responses=answers(200, page_of(schemas.CONTRACT_EXAMPLE)),
-)
-async def list_contracts(query: Annotated[schemas.ContractsQuery, Query()], trading: Trading) -> Response:
-    """What can be traded, by `vt_symbol`; a contract that several gateways offer is listed once for each."""
-    return _page(trading.contracts(query.wanted(), _after_name(query), query.limit))
-
-
-@router.get(
-    "/ticks",
-    operation_id="list_ticks",
-    summary="List the last ticks",
-    dependencies=VIEWER,
-    response_model=page_model(Tick),
-    responses=answers(200, page_of(schemas.TICK_EXAMPLE)),
-)
-async def list_ticks(query: Annotated[schemas.TicksQuery, Query()], trading: Trading) -> Response:
-    """The last tick of each subscribed contract, by `vt_symbol`."""
-    return _page(trading.ticks(query.wanted(), _after_name(query), query.limit))
-
-
-@router.get(
-    "/ticks/{vt_symbol:path}",
-    operation_id="get_tick",
-    summary="Get the last tick",
-    dependencies=VIEWER,
-    response_model=wire_model(Tick),
-    responses=answers(200, schemas.TICK_EXAMPLE, "NOT_FOUND"),
-)
-async def get_tick(vt_symbol: VtSymbolPath, trading: Trading) -> Response:
-    """The last tick of a contract. 404 where none came yet: is it subscribed?"""
-    return FastResponse(trading.tick(vt_symbol))
 
 
 def _one_key(client_order_id: str | None, idempotency_key: str | None) -> str | None:
@@ -478,20 +321,7 @@ def _batch_item(answer: Answer | CoreError, request: str) -> schemas.BatchItem:
     return schemas.BatchItem(status=201, order=schemas.PlacedOrder.of(outcome))
 
 
-def _after_seq(query: schemas.SeqQuery) -> SeqKey:
-    cursor: SeqKey = decode_cursor(query.cursor, tuple[int, str]) if query.cursor else (0, "")
-    return max(cursor, query.first())
-
-
-def _after_name(query: schemas.PageQuery) -> NameKey:
-    return decode_cursor(query.cursor, tuple[str, str]) if query.cursor else ("", "")
-
-
-def _page(page: Page[Any]) -> Response:
-    cursor = None if page.next_key is None else encode_cursor(page.next_key)
-    headers = INCOMPLETE if page.incomplete else None
-    return FastResponse({"items": page.items, "next_cursor": cursor}, headers=headers)
-
-
-def _all(items: Sequence[object]) -> Response:
-    return FastResponse({"items": items, "next_cursor": None})
+router = APIRouter()
+"""All of it, as a core has it."""
+router.include_router(reading.router)
+router.include_router(writing)

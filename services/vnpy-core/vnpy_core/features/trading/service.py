@@ -21,17 +21,15 @@ from vnpy_core.domain.errors import (
     StoreUnavailable,
     ValidationFailed,
 )
-from vnpy_core.domain.events import Account, Contract, Gateway, IntentOutcome, Order, Position, Tick, Trade
+from vnpy_core.domain.events import Contract, IntentOutcome, Order
 from vnpy_core.domain.reconciliation import Reconciliation
 from vnpy_core.features.trading import listing
-from vnpy_core.features.trading.history import History
 from vnpy_core.features.trading.idempotency import Answer, OrderKeys, Outcome, sortable_ids
-from vnpy_core.features.trading.listing import NameKey, Page, StateFilter
 from vnpy_core.features.trading.orders import OrderRequest, wrong_fields
-from vnpy_core.kit.logging import is_secret_key
+from vnpy_core.features.trading.reader import TradingReader
 from vnpy_core.ports.clock import Clock
 from vnpy_core.ports.engine import TradingEngine
-from vnpy_core.ports.store import OrderQuery, SeqKey, Store, TradeQuery
+from vnpy_core.ports.store import OrderQuery, Store
 from vnpy_core.web.audit import AuditTrail
 
 _NOTHING_SENT = frozenset({IntentState.DENIED, IntentState.REFUSED, IntentState.NOT_SENT})
@@ -61,7 +59,7 @@ class CancelAllResult(msgspec.Struct, frozen=True):
     failed: list[CancelFailure]
 
 
-class TradingService:
+class TradingService(TradingReader):
     """Loop thread only. Sends through the engine, reads from the view and the store; raises `domain.errors`.
 
     `by` is the name of who asks: gateways, cancels of many orders and reconciliation are put on record with it.
@@ -77,18 +75,13 @@ class TradingService:
         new_id: Callable[[], str] | None = None,
     ) -> None:
         """Without a `store` there is no history older than what the view holds."""
+        super().__init__(view, gateways=engine.gateways, store=store)
         self._engine = engine
-        self._view = view
-        self._history = History(view, store)
         self._audit = AuditTrail(engine, clock)
         self._new_id = new_id or sortable_ids(clock)
         self._keys = OrderKeys()
 
     # Gateways
-
-    def gateways(self) -> list[Gateway]:
-        """All gateways by name, with password-like default settings shown empty."""
-        return [_without_secrets(gateway) for gateway in sorted(self._engine.gateways(), key=lambda g: g.gateway_name)]
 
     async def connect(self, gateway_name: str, setting: dict[str, Any], *, by: str) -> None:
         """Start connecting. Raises NotFound, Conflict (connected or connecting)."""
@@ -267,53 +260,6 @@ class TradingService:
         )
         return outcome
 
-    # Reading
-
-    async def order(self, vt_orderid: str) -> Order:
-        """One order. Raises NotFound, StoreUnavailable (only the store could know it)."""
-        order = await self._history.order(vt_orderid)
-        if order is None:
-            raise NotFound(f"no order {vt_orderid!r}")
-        return order
-
-    async def order_by_client_id(self, client_order_id: str) -> Order:
-        """The order that a caller named so. Raises NotFound, StoreUnavailable (only the store could know it)."""
-        order = await self._history.order_by_client_id(client_order_id)
-        if order is None:
-            raise NotFound(f"no order with client_order_id {client_order_id!r}")
-        return order
-
-    async def orders(self, wanted: OrderQuery, after: SeqKey, limit: int) -> Page[Order]:
-        """A page of orders by `seq`, of today and before."""
-        return await self._history.orders(wanted, after, limit)
-
-    async def trades(self, wanted: TradeQuery, after: SeqKey, limit: int) -> Page[Trade]:
-        """A page of trades by `seq`, of today and before."""
-        return await self._history.trades(wanted, after, limit)
-
-    def positions(self, wanted: StateFilter, after: NameKey, limit: int) -> Page[Position]:
-        """A page of positions by id."""
-        return listing.positions(self._view, wanted, after, limit)
-
-    def accounts(self, wanted: StateFilter, after: NameKey, limit: int) -> Page[Account]:
-        """A page of accounts by id."""
-        return listing.accounts(self._view, wanted, after, limit)
-
-    def contracts(self, wanted: StateFilter, after: NameKey, limit: int) -> Page[Contract]:
-        """A page of contracts by vt_symbol and gateway."""
-        return listing.contracts(self._view, wanted, after, limit)
-
-    def ticks(self, wanted: StateFilter, after: NameKey, limit: int) -> Page[Tick]:
-        """A page of the last ticks by vt_symbol."""
-        return listing.ticks(self._view, wanted, after, limit)
-
-    def tick(self, vt_symbol: str) -> Tick:
-        """The last tick of a contract. Raises NotFound where none came yet."""
-        tick = self._view.ticks.get(vt_symbol)
-        if tick is None:
-            raise NotFound(f"no tick of {vt_symbol!r} came yet")
-        return tick
-
     # Which contract, at which gateway
 
     def _contract(self, vt_symbol: str, gateway_name: str | None) -> Contract:
@@ -354,13 +300,3 @@ def _fault(client_order_id: str, error: BaseException) -> CoreError:
     return CoreError(
         "the order failed inside the service; look for it before sending again", client_order_id=client_order_id
     )
-
-
-def _without_secrets(gateway: Gateway) -> Gateway:
-    shown = {name: "" if _is_secret(name, value) else value for name, value in gateway.default_setting.items()}
-    return msgspec.structs.replace(gateway, default_setting=shown)
-
-
-def _is_secret(name: str, value: object) -> bool:
-    """Brokers' files hold real ones as defaults. Lists and flags are choices to show."""
-    return is_secret_key(name) and not isinstance(value, list | bool)

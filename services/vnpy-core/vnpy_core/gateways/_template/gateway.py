@@ -49,6 +49,7 @@ class TemplateGateway(BaseGateway):  # type: ignore[misc]
         "can_query_trades": False,
         "ids_unique_across_restart": True,
         "history": False,  # whether query_history has bars; contracts then say history_data=True
+        "exclusive_account": True,  # whether another process can reach the account: then one of them may trade it
     }
     """What the host shows to clients and relies on after a crash. Say less rather than too much."""
 

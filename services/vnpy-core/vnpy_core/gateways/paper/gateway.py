@@ -53,6 +53,7 @@ class PaperGateway(BaseGateway):  # type: ignore[misc]
         "can_query_orders": True,
         "can_query_trades": True,
         "ids_unique_across_restart": True,
+        "exclusive_account": False,  # the venue is inside: nobody else can reach its account
     }
 
     def __init__(self, event_engine: EventEngine, gateway_name: str) -> None:

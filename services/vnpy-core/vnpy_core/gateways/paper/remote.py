@@ -60,7 +60,7 @@ class RemotePaperGateway(BaseGateway):  # type: ignore[misc]
     default_name = "PAPER"
     default_setting: ClassVar[dict[str, str | int | float | bool]] = msgspec.structs.asdict(RemoteSettings())
     exchanges: ClassVar[list[Exchange]] = PaperGateway.exchanges
-    capabilities: ClassVar[dict[str, Any]] = {**PaperGateway.capabilities, "history": False}
+    capabilities: ClassVar[dict[str, Any]] = {**PaperGateway.capabilities, "history": False, "exclusive_account": True}
 
     def __init__(self, event_engine: EventEngine, gateway_name: str) -> None:
         super().__init__(event_engine, gateway_name)
