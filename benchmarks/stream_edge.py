@@ -1,7 +1,7 @@
 """What 1,000 clients of an edge cost the core's orders: POST /orders in turn without and with them.
 
-The core and who sends orders have a processor of their own and all others (Redis, the edge, its clients) share the rest, in both cases, as on
-another machine; where there is one processor only, all share it and the row says so.
+The core and who sends orders have a processor of their own, in both cases; all others (Redis, the edge, its clients)
+share the rest, as if on another machine. Where there is one processor only, all share it and the row says so.
 """
 
 from __future__ import annotations

@@ -201,3 +201,11 @@ def test_the_admin_password_is_taken_from_the_environment_only(tmp_path):
     path.write_text("")
     settings = load_settings(path, {"VNPYCORE__AUTH__ADMIN_PASSWORD": "a-good-one-in-the-environment"})
     assert settings.auth.admin_password.get_secret_value() == "a-good-one-in-the-environment"
+
+
+def test_an_edges_secret_is_taken_from_the_environment_only(tmp_path):
+    path = tmp_path / "service.toml"
+    path.write_text('[edge]\njwt_secret = "a-good-one-but-in-a-file"\n')
+    with pytest.raises(ConfigurationError, match="VNPYCORE__EDGE__JWT_SECRET") as refused:
+        load_settings(path, {})
+    assert "a-good-one" not in str(refused.value)

@@ -40,6 +40,7 @@ CONFIG_VARIABLE = "VNPYCORE_CONFIG"
 DEFAULT_CONFIG = Path("vnpy_config/service.toml")
 
 _COMMON_PASSWORD = re.compile(r"pass.?word|admin|vnpy|veighna|qwer|letmein|secret|changeme|123456", re.IGNORECASE)
+_ENVIRONMENT_ONLY = (("auth", "admin_password"), ("edge", "jwt_secret"))
 _NAMED = ("apps", "gateways", "strategies")
 _Tree = dict[str, Any]
 _Keys = tuple[str, ...]
@@ -156,10 +157,10 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
     path = path or _configured(environ)
     text = _read(path) if path else ""
     tree = _parse(path, text)
-    if isinstance(tree.get("auth"), dict) and "admin_password" in tree["auth"]:
-        raise ConfigurationError(
-            f"{path}: auth.admin_password: a file is no place for it; set VNPYCORE__AUTH__ADMIN_PASSWORD instead"
-        )
+    for table, key in _ENVIRONMENT_ONLY:
+        if isinstance(tree.get(table), dict) and key in tree[table]:
+            variable = f"{PREFIX}{table}__{key}".upper()
+            raise ConfigurationError(f"{path}: {table}.{key}: a file is no place for it; set {variable} instead")
     # The apps that ship with the service are there to be changed, without repeating their class.
     defaults = {name: app.model_dump(by_alias=True) for name, app in default_apps().items()}
     if isinstance(tree.get("apps", {}), dict):
