@@ -61,14 +61,12 @@ def test_packed_data_are_the_maps_of_the_json():
     assert msgspec.msgpack.decode(message.packed) == msgspec.json.decode(message.payload)
 
 
-def test_shed_forms_can_be_made_again():
+def test_a_bare_message_says_the_same():
     message = Message("log", "k", "e1", 7, NOON, LINE)
-    before = message.json
-    message.memo["x"] = b"x"
-    message.shed()
-    assert vars(message).keys() & {"json", "text", "head", "packed", "memo"} == set()
-    assert message.json == before
-    assert message.memo == {}
+    message.memo["x"] = message.text
+    bare = message.bare()
+    assert vars(bare).keys() & {"payload", "packed", "json", "text", "head", "memo"} == set()
+    assert bare.json == message.json
 
 
 def test_nothing_is_encoded_before_somebody_reads(monkeypatch):

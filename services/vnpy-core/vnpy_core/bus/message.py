@@ -99,7 +99,6 @@ class Message:
         moved._origin = self._origin or self
         return moved
 
-    def shed(self) -> None:
-        """Forget all forms but the event's own JSON, when few will still ask for them; they can be made again."""
-        for form in ("packed", "head", "json", "text", "memo"):
-            self.__dict__.pop(form, None)
+    def bare(self) -> Message:
+        """The same message without the forms that were made of it, for those who keep many; they can be made again."""
+        return Message(self.topic, self.key, self.epoch, self.seq, self.ts, self.data)

@@ -232,7 +232,7 @@ def test_the_ring_keeps_the_newest_and_knows_from_where_on_they_are_all_there() 
     assert (len(recent), recent.complete_from) == (100, 100)
     for seq in range(201, 1_000):
         recent.append(message(order(seq), seq))
-        assert len(recent) <= 125
+        assert len(recent) <= 110
         assert [found.seq for found in recent.after(recent.complete_from, seq)][:1] == [recent.complete_from + 1]
 
 

@@ -88,6 +88,20 @@ class _Answer:
         self.seq = seq
 
 
+class _Run:
+    """Ticks one behind the other, for a reader who asked for every one: thousands may wait, each for a pointer."""
+
+    __slots__ = ("ticks",)
+
+    def __init__(self) -> None:
+        self.ticks: deque[Message] = deque()
+
+    @property
+    def seq(self) -> int:
+        """The place of the first."""
+        return self.ticks[0].seq
+
+
 Item = Message | Snapshot | Replay | bytes
 _Key = int | tuple[str, str]
 KEPT_UP: Final = 64
@@ -129,12 +143,14 @@ class Outbox:
         )
         self._sorted = False
         self._lossless: deque[Message] = deque()
-        self._others: OrderedDict[_Key, Message | _Placed | Snapshot | Replay | _Answer] = OrderedDict()
+        self._others: OrderedDict[_Key, Message | _Placed | Snapshot | Replay | _Answer | _Run] = OrderedDict()
+        self._run: _Run | None = None
+        """The last of the others, where it is one."""
         self._place = 0
         self._numbers = count()
         self._answers = self._answer_bytes = 0
         self._snapshots = self._states = 0
-        self._ticks = 0
+        self._ticks = self._runs = 0
         """Ticks waiting for a reader who asked for every one."""
         self._fresh: deque[int] = deque()
         """Where ticks wait that were not conflated yet."""
@@ -146,7 +162,7 @@ class Outbox:
         self._gaps: set[str] = set()
 
     def __len__(self) -> int:
-        return len(self._line) + len(self._lossless) + len(self._others)
+        return len(self._line) + len(self._lossless) + len(self._others) + self._ticks - self._runs
 
     @property
     def is_pressed(self) -> bool:
@@ -170,8 +186,10 @@ class Outbox:
         for other in self._others.values():
             if message is not None and other.seq >= message.seq:
                 break
-            if isinstance(other, Message | _Placed):
-                return (other if isinstance(other, Message) else other.message).ts
+            if isinstance(other, Message):
+                return other.ts
+            if isinstance(other, _Placed | _Run):
+                return (other.message if isinstance(other, _Placed) else other.ticks[0]).ts
         return None if message is None else message.ts
 
     def add(self, message: Message, *, every_tick: bool) -> None:
@@ -261,6 +279,8 @@ class Outbox:
         if first is None:
             self._sorted = False
             return None
+        if isinstance(first, _Run):
+            return self._pop_tick(first)
         key, _ = self._others.popitem(last=False)
         match first:
             case Message():
@@ -278,9 +298,25 @@ class Outbox:
                 self._states -= len(first.events)
         return first
 
-    def _append(self, item: Message | Snapshot | Replay | _Answer, key: _Key | None = None) -> int:
+    def _pop_tick(self, run: _Run) -> Message:
+        message = run.ticks.popleft()
+        if not run.ticks:
+            self._others.popitem(last=False)
+            self._runs -= 1
+            if run is self._run:
+                self._run = None
+        self._ticks -= 1
+        if self._ticks == 0:
+            self._gaps.clear()
+        if self._holding and self._ticks < self._settings.release_below:
+            self._holding = False
+            self._release()
+        return message
+
+    def _append(self, item: Message | Snapshot | Replay | _Answer | _Run, key: _Key | None = None) -> int:
         """Returns its number, which is its key where it has no other."""
         number = next(self._numbers)
+        self._run = None
         self._others[number if key is None else key] = item
         self._place = max(self._place, item.seq)
         return number
@@ -296,6 +332,7 @@ class Outbox:
         if self._snapshots:
             # The place may lie before a snapshot that is older than the message: it goes to the end, at its own seq.
             self._others.move_to_end(key)
+            self._run = None
             place = message.seq
         self._others[key] = message if message.seq == place else _Placed(message, place)
 
@@ -327,8 +364,16 @@ class Outbox:
         if self._gaps or self._ticks >= self._settings.tick_queue:
             self._drop_tick(message.topic)
             return
+        run = self._run
+        if run is not None:
+            run.ticks.append(message)
+        else:
+            run = _Run()
+            run.ticks.append(message)
+            self._append(run)
+            self._run = run
+            self._runs += 1
         self._ticks += 1
-        self._append(message)
         if self._ticks > self._settings.hold_above and not self._holding:
             self._holding = True
             self._hold()
@@ -361,18 +406,8 @@ class Outbox:
                 self._fresh.popleft()
             case DataClass.STREAM if self._places.get(message.topic) == key:
                 del self._places[message.topic]
-            case DataClass.STREAM:
-                self._uncount_tick()
             case DataClass.LOG:
                 (self._minor_logs if _is_minor(message) else self._major_logs).popleft()
-
-    def _uncount_tick(self) -> None:
-        self._ticks -= 1
-        if self._ticks == 0:
-            self._gaps.clear()
-        if self._holding and self._ticks < self._settings.release_below:
-            self._holding = False
-            self._release()
 
 
 def _is_large(item: Snapshot | Replay | bytes) -> bool:

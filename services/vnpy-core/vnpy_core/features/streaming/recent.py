@@ -19,7 +19,7 @@ _seq = attrgetter("seq")
 class Recent:
     """The last `limit` class A messages in order of `seq`, and from where on they are all here. Loop thread only.
 
-    A quarter more than `limit` may be held, so that old ones go many at a time. Before it is seeded it vouches for
+    A tenth more than `limit` may be held, so that old ones go many at a time. Before it is seeded it vouches for
     nothing but what was appended since.
     """
 
@@ -48,8 +48,8 @@ class Recent:
         self.complete_from = min(self.complete_from, message.seq - 1)
         self._messages.append(message)
         if len(self._messages) > FRESH:
-            self._messages[-FRESH - 1].shed()
-        if len(self._messages) > self._limit + self._limit // 4:
+            self._messages[-FRESH - 1] = self._messages[-FRESH - 1].bare()
+        if len(self._messages) > self._limit + self._limit // 10:
             self._trim()
 
     def after(self, seq: int, until: int, limit: int | None = None) -> list[Message]:

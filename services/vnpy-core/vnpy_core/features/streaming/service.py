@@ -55,7 +55,7 @@ from vnpy_core.features.streaming.session import (
     Session,
 )
 from vnpy_core.features.streaming.settings import StreamingSettings
-from vnpy_core.features.streaming.wire import JSON, Encoding
+from vnpy_core.features.streaming.wire import JSON, UNENCODABLE, Encoding, shared_frame
 from vnpy_core.ports.auth import Principal
 from vnpy_core.ports.clock import Clock
 from vnpy_core.ports.flow import Flow
@@ -147,8 +147,18 @@ class StreamingService:
             return
         # Several threads publish: what is no class A event may have been numbered before or after its turn.
         message = message.at(self.seq)
+        if message.data_class is DataClass.LOSSLESS:
+            for session, every_tick in receivers:
+                session.deliver(message, every_tick)
+            return
+        frames: dict[Encoding, bytes | None] = {}
         for session, every_tick in receivers:
-            session.deliver(message, every_tick)
+            encoding = session.encoding
+            if encoding not in frames:
+                frames[encoding] = _frame_of(encoding, message)
+            frame = frames[encoding]
+            if frame is None or not session.pass_on(frame):
+                session.deliver(message, every_tick)
 
     def open(self, connection: Connection, principal: Principal, encoding: Encoding = JSON) -> Session:
         """Greet a client. Raises Overloaded when there are too many, before the node is ready, or on shutdown."""
@@ -379,3 +389,11 @@ STATES = [
 
 def _lossless_under(patterns: Iterable[str]) -> frozenset[str]:
     return frozenset(topic for topic in LOSSLESS if any(topics.matches(pattern, topic) for pattern in patterns))
+
+
+def _frame_of(encoding: Encoding, message: Message) -> bytes | None:
+    """The frame for all who keep up; None where each is to be told that there is none."""
+    try:
+        return shared_frame(encoding, message)
+    except UNENCODABLE:
+        return None

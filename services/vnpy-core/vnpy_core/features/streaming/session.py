@@ -95,6 +95,8 @@ class Session:
         self._sending = False
         """Whether the writer is at work."""
         self._flushing = False
+        self.lane: list[bytes] | None = None
+        """Frames that go out at the end of this turn of the loop; None while anything else waits."""
         self._prev_seq: int | None = None
         """The seq of the class A frame before; at first, where the class A subscriptions begin."""
         self._replays: list[Replay] = []
@@ -119,12 +121,24 @@ class Session:
             if message.seq <= self.lossless_seq:
                 return  # the client has it from another node, which was quicker
             self.lossless_seq = message.seq
+        if self.lane is not None and self._is_open(self.lane):
+            self._append(self.lane, self._message_frame(message))
+            return
+        self._close_lane()
         try:
             self._outbox.add(message, every_tick=every_tick)
         except Overloaded as error:
             self.close(TRY_AGAIN_LATER, error.detail)
         else:
             self._stir()
+
+    def pass_on(self, frame: bytes) -> bool:
+        """Send a frame that is the same for others, past the outbox; False where it has to be delivered."""
+        lane = self.lane
+        if lane is None or not self._is_open(lane):
+            return False
+        self._append(lane, frame)
+        return True
 
     def begin_lossless(self, seq: int) -> None:
         """The client has all class A events of its topics up to `seq`, or asks for none of them."""
@@ -159,8 +173,7 @@ class Session:
         """Send a heartbeat when it is due, and cut off a client that takes nothing. `now` is monotonic seconds."""
         if now - self._beat_at >= self._settings.heartbeat_s:
             self._beat_at = now
-            self._outbox.add_heartbeat(self.encoding.reply(Heartbeat()))
-            self._stir()
+            self._queue(lambda: self._outbox.add_heartbeat(self.encoding.reply(Heartbeat())))
         if not self._sending or self.sent != self._sent_before:
             self._sent_before = self.sent
             self._progress_at = now
@@ -179,7 +192,7 @@ class Session:
             address=self._connection.address,
             encoding=self.encoding.name,
             topics=len(self.patterns),
-            queued=len(self._outbox) + replaying,
+            queued=len(self._outbox) + len(self.lane or ()) + replaying,
             behind=self._outbox.lossless + replaying,
             lag_ms=0.0 if oldest is None else max(0.0, (now - oldest).total_seconds() * 1_000),
             sent=self.sent,
@@ -195,6 +208,9 @@ class Session:
 
     def close(self, code: int, reason: str, *, drain_s: float = 0.0) -> None:
         """Take no more messages, send what waits if that takes `drain_s` at most, then say goodbye. Returns at once."""
+        if self._ended:
+            return
+        self._close_lane()
         if self._ended:
             return
         self._detach()
@@ -213,6 +229,7 @@ class Session:
     def _detach(self) -> None:
         if not self._ended:
             self._ended = True
+            self.lane = None
             self._wake.set()
             self._on_end(self)
 
@@ -238,6 +255,9 @@ class Session:
     def _flush(self) -> None:
         """One turn for a client that keeps up, which costs a third of waking the writer; the writer does the rest."""
         self._flushing = False
+        if self.lane:
+            self._write_lane()
+            return
         if self._sending or self._ended or not self._connection.writable:
             self._wake.set()
             return
@@ -257,6 +277,46 @@ class Session:
                 self.close(INTERNAL_ERROR, "internal error")
         if self._outbox or self._more is not None:
             self._wake.set()
+        else:
+            self._open_lane()
+
+    def _is_open(self, lane: list[bytes]) -> bool:
+        """Whether the client still reads: looked at once a turn."""
+        if not lane and not self._connection.writable:
+            self.lane = None
+        return self.lane is not None
+
+    def _append(self, lane: list[bytes], frame: bytes) -> None:
+        if not lane:
+            self._stir()
+        lane.append(frame)
+        if len(lane) >= TURN:
+            self._write_lane()
+
+    def _open_lane(self) -> None:
+        """Nothing waits any more: what comes need not queue, as long as the client reads."""
+        if not self._ended and self._connection.writable:
+            self.lane = []
+
+    def _write_lane(self) -> None:
+        frames, self.lane = self.lane, None
+        if not frames:
+            return
+        try:
+            self._connection.send_now(frames)
+        except ConnectionError:
+            self._detach()
+            self._outbox.clear()
+            return
+        self.sent += len(frames)
+        self._taken = None
+        self._open_lane()
+
+    def _close_lane(self) -> None:
+        """What follows goes by the outbox, behind what is in the lane."""
+        if self.lane is not None:
+            self._write_lane()
+            self.lane = None
 
     async def _write(self) -> None:
         try:
@@ -266,6 +326,8 @@ class Session:
                 self._sending = True
                 await self._drain()
                 self._sending = False
+                if not self._outbox and self._more is None:
+                    self._open_lane()
         except ConnectionError:
             self._detach()
             self._outbox.clear()
@@ -343,6 +405,7 @@ class Session:
         return self.encoding.reply(Gap(topic=topic))
 
     def _queue(self, add: Callable[[], None]) -> None:
+        self._close_lane()
         if self._ended:
             return
         try:
