@@ -97,6 +97,7 @@ class Session:
         self._flushing = False
         self.lane: list[bytes] | None = None
         """Frames that go out at the end of this turn of the loop; None while anything else waits."""
+        self._lane_room = 0
         self._prev_seq: int | None = None
         """The seq of the class A frame before; at first, where the class A subscriptions begin."""
         self._replays: list[Replay] = []
@@ -289,8 +290,10 @@ class Session:
     def _append(self, lane: list[bytes], frame: bytes) -> None:
         if not lane:
             self._stir()
+            self._lane_room = TURN_BYTES
         lane.append(frame)
-        if len(lane) >= TURN:
+        self._lane_room -= len(frame)
+        if self._lane_room <= 0 or len(lane) >= TURN:
             self._write_lane()
 
     def _open_lane(self) -> None:

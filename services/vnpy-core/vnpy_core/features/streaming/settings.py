@@ -11,7 +11,7 @@ class StreamingSettings(BaseModel):
     allowed_origins: tuple[str, ...] = ()
     """Origins of browsers (`https://desk.example`) that may connect besides the service's own host."""
     max_sessions: int = Field(default=2_000, ge=1)
-    sessions_per_principal: int = Field(default=500, ge=1)
+    sessions_per_principal: int = Field(default=1_000, ge=1)
     """Past either a client is told to come later (1013)."""
     auth_timeout_s: float = Field(default=5.0, gt=0)
     heartbeat_s: float = Field(default=15.0, gt=0)
