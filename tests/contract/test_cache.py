@@ -9,6 +9,7 @@ import pytest
 from testkit.clock import FakeClock
 from testkit.redis_adapters import RedisPlace
 from vnpy_core.adapters.cache.memory import FORGET_AT, MemoryCache
+from vnpy_core.domain.errors import CacheUnavailable
 from vnpy_core.ports.cache import Cache, CacheMark
 
 MARK = CacheMark(epoch="e1", seq=7, complete_from=2)
@@ -106,4 +107,18 @@ async def test_in_redis_everything_expires(redis_server):
     assert await place.client.pttl(f"vnpy_core:{place.node}:cache:tick") <= 5_000
     await cache.put({}, MARK)
     assert await place.client.pttl(f"vnpy_core:{place.node}:cache:tick") > 5_000
+    await place.close()
+
+
+async def test_in_redis_what_is_left_of_a_lost_cache_is_vouched_for_by_no_mark(redis_server):
+    place = RedisPlace(redis_server)
+    cache = place.cache()
+    await cache.put({"order": {"1": b"a"}}, MARK)
+    await place.client.flushdb()
+    with pytest.raises(CacheUnavailable):
+        await cache.put({"order": {"2": b"b"}}, CacheMark(epoch="e1", seq=8, complete_from=2))
+    mark, _ = await place.reading_cache().load(["order"])
+    assert mark is None
+    await cache.put({"order": {"1": b"a", "2": b"b"}}, MARK)
+    assert await cache.load(["order"]) == (MARK, {"order": {"1": b"a", "2": b"b"}})
     await place.close()

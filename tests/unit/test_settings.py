@@ -161,6 +161,21 @@ def test_a_secret_with_a_mistake_is_not_shown(config):
     assert "7654321" not in refusal(config)
 
 
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:6379", "http://h:6379/0", "redis://h:99999/0", "redis://:CANARY/1@h:6379/0"]
+)
+def test_an_address_of_redis_that_is_none_is_told_and_not_shown(config, url):
+    told = refusal(config, {"VNPYCORE__REDIS__URL": url})
+    assert "VNPYCORE__REDIS__URL" in told
+    assert "redis.url: should be like redis://" in told
+    assert "CANARY" not in told
+
+
+@pytest.mark.parametrize("url", ["redis://h", "rediss://u:p%2Fq@h:6380/2?ssl_cert_reqs=none", "unix:///run/redis.sock"])
+def test_addresses_of_redis_are_taken(config, url):
+    assert load_settings(config, {"VNPYCORE__REDIS__URL": url}).redis.url.get_secret_value() == url
+
+
 def test_settings_do_not_show_the_password(config):
     settings = load_settings(config, {"VNPYCORE__AUTH__ADMIN_PASSWORD": "CANARY-password"})
     assert "CANARY" not in repr(settings)

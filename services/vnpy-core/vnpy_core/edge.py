@@ -232,7 +232,7 @@ class Edge:
         while True:
             try:
                 for node in await self._registry.nodes():
-                    if node.role is NodeRole.CORE and node.node == self._health.node:
+                    if self._is_core(node):
                         self.feed.core_seen()
                         self._health.core_address = node.address
             except RegistryUnavailable:
@@ -240,6 +240,11 @@ class Edge:
             except Exception:  # noqa: BLE001 - a guarded door: what strangers write there must not end the watching
                 _log.exception("the registry cannot be read")
             await asyncio.sleep(self._settings.node.lease_s / 3)
+
+    def _is_core(self, node: Node) -> bool:
+        """Whether it is the core that is followed: another one may have taken its name, and publishes nothing."""
+        epoch = self.feed.status().epoch
+        return node.role is NodeRole.CORE and node.node == self._health.node and epoch in ("", node.epoch)
 
     async def _say_when_late(self) -> None:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -72,6 +74,8 @@ class Outside(Collector):
             node=name,
             conflict=lambda: self._broker_sink.conflict,
         )
+        self._ended: dict[str, datetime] = {}
+        """Logins that were ended, and until when their tokens would be valid."""
         self._leases: AccountLeases | None = None
         self.nodes: NodesService | None = None
         self._announcer: Announcer | None = None
@@ -122,9 +126,15 @@ class Outside(Collector):
             self._leases.require(gateway_name)
 
     def keep_ended(self, session_id: str, until: datetime) -> None:
-        """A login was ended: no edge takes its tokens any more."""
-        if self._settings.cache.kind == "redis":
-            self._cache_sink.keep(ENDED_SESSION, session_id, until.isoformat().encode())
+        """A login was ended: no edge takes its tokens any more. Those go of which no token would be valid by now."""
+        if self._settings.cache.kind != "redis":
+            return
+        now = self._clock.now()
+        for past in [ended for ended, end in self._ended.items() if end <= now]:
+            del self._ended[past]
+            self._cache_sink.keep(ENDED_SESSION, past, None)
+        self._ended[session_id] = until
+        self._cache_sink.keep(ENDED_SESSION, session_id, until.isoformat().encode())
 
     def sinks(self) -> list[SinkState]:
         """How far those that follow the journal are."""
@@ -161,7 +171,7 @@ class Outside(Collector):
         try:
             await together(*closing)
         finally:
-            await together(self.broker.close(), self.cache.close(), self.registry.close())
+            await together(*(_within_limit(part.close()) for part in (self.broker, self.cache, self.registry)))
 
     def _node(self, engine: TradingEngine) -> Node:
         state = self._journal.state()
@@ -178,3 +188,10 @@ class Outside(Collector):
             started_at=self._started_at,
             seen_at=self._clock.now(),
         )
+
+
+async def _within_limit(closing: Awaitable[None]) -> None:
+    """A server that hangs holds up no end, however long it may take to answer; what is held there lapses by itself."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CLOSE_S):
+            await closing

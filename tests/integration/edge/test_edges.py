@@ -16,7 +16,7 @@ from vnpy_core.bus import topics
 from vnpy_core.domain.enums import Status
 from vnpy_core.features.edge.service import FeedState
 from vnpy_core.ports.auth import Role
-from vnpy_core.ports.registry import NodeRole
+from vnpy_core.ports.registry import Node, NodeRole
 
 
 @pytest.fixture
@@ -90,6 +90,26 @@ async def test_orders_are_sent_back_to_the_core_with_its_address(place, core, se
             assert place.node in problem["detail"]
         assert (await edge.get("/api/v1/trading/orders", method="POST", bearer=None)).status_code == 401
         assert (await edge.get("/nothing/here")).status_code == 404
+
+
+async def test_another_core_with_the_same_name_is_not_taken_for_the_one_that_is_followed(place, core, settings):
+    def announcement(name: str, epoch: str) -> Node:
+        now, address = datetime.now(UTC), f"http://{name}:8006"
+        about = {"version": "1", "pid": 1, "started_at": now, "seen_at": now, "address": address, "seq": 1}
+        return Node(id=f"core@{name}", node=place.node, role=NodeRole.CORE, epoch=epoch, **about)
+
+    core.happen(1)
+    await core.published()
+    await core.cached()
+    registry = place.registry()
+    await registry.announce(announcement("a-true-one", core.journal.epoch), 60)
+    await registry.announce(announcement("z-stranger", "another epoch"), 60)
+    async with RunningEdge(settings) as edge:
+        await edge.loaded()
+        await caught_up(edge, core)
+        await asyncio.sleep(settings.node.lease_s)  # it looks three times meanwhile
+        refused = await edge.get("/api/v1/trading/orders", method="POST")
+        assert refused.json()["core"] == "http://a-true-one:8006"
 
 
 async def test_before_the_state_was_read_nothing_is_told_about_it(settings):

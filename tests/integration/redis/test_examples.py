@@ -35,6 +35,10 @@ class Consumer:
     def seqs(self) -> list[int]:
         return [int(line[0]) for line in self.lines()]
 
+    def told(self) -> list[int]:
+        """The seqs, without what it says about Redis."""
+        return [int(line[0]) for line in self.lines() if line[0].isdigit()]
+
     def kill(self) -> None:
         self._process.kill()
         self._process.wait(30)
@@ -80,6 +84,39 @@ async def test_the_reader_gets_no_event_twice_when_redis_is_emptied(core, place,
     core.happen(50)
     await until(lambda: len(consumers[0].lines()) >= 150)
     assert consumers[0].seqs() == list(range(1, 151))
+
+
+async def test_the_reader_keeps_its_place_while_redis_has_no_epoch(core, place, tmp_path, consumers):
+    """Emptied, or started again: the core needs a moment to fill it."""
+    consumers.append(Consumer("redis_reader.py", tmp_path / "out", place.url, place.node, str(tmp_path / "p")))
+    core.happen(100)
+    await until(lambda: len(consumers[0].lines()) == 100)
+    epoch = f"vnpy_core:{place.node}:epoch"
+    value = await place.client.get(epoch)
+    for _ in range(400):  # the core writes it again, and the reader looks once a second
+        await place.client.delete(epoch)
+        await asyncio.sleep(0.005)
+    await place.client.set(epoch, value)
+    core.happen(50)
+    await until(lambda: len(consumers[0].lines()) >= 150)
+    assert consumers[0].seqs() == list(range(1, 151))
+
+
+async def test_consumers_outlive_a_redis_that_is_killed_or_emptied(core, place, server, tmp_path, consumers):
+    group = ("redis_group.py", tmp_path / "w", place.url, place.node, "accounting", "w")
+    consumers.append(Consumer("redis_reader.py", tmp_path / "out", place.url, place.node, str(tmp_path / "p")))
+    consumers.append(Consumer(*group))
+    core.happen(100)
+    await until(lambda: all(len(consumer.told()) == 100 for consumer in consumers))
+    await place.client.delete(f"vnpy_core:{place.node}:events:e1")  # wakes the worker that waits
+    core.happen(50)
+    await until(lambda: all(set(consumer.told()) == set(range(1, 151)) for consumer in consumers))
+    server.kill()
+    await asyncio.sleep(2)
+    server.start()
+    core.happen(50)
+    await until(lambda: all(set(consumer.told()) == set(range(1, 201)) for consumer in consumers))
+    assert consumers[0].told() == list(range(1, 201))
 
 
 async def test_the_workers_of_a_group_share_the_events_and_one_takes_over_what_another_left(

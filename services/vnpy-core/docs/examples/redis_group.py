@@ -32,18 +32,20 @@ def work_on(stream: str) -> None:
 
 
 while True:
-    epoch = server.get(f"vnpy_core:{node}:epoch")
-    if epoch is None:
-        time.sleep(0.1)
-        continue
-    stream = f"vnpy_core:{node}:events:{epoch}"
     try:
-        work_on(stream)
-    except redis.ResponseError as error:
-        if "NOGROUP" not in str(error):
-            raise
-        try:  # the first time, after a new epoch, and after Redis was emptied
-            server.xgroup_create(stream, group, id="0", mkstream=True)
-        except redis.ResponseError as other:
-            if "BUSYGROUP" not in str(other):  # another worker was quicker
+        epoch = server.get(f"vnpy_core:{node}:epoch")
+        if epoch is None:
+            time.sleep(0.1)
+            continue
+        stream = f"vnpy_core:{node}:events:{epoch}"
+        try:
+            work_on(stream)
+        except redis.ResponseError as error:
+            if not str(error).startswith(("NOGROUP", "UNBLOCKED")):  # UNBLOCKED: emptied while we waited
                 raise
+            # The first time, after a new epoch, and after Redis was emptied: then the events in it come again.
+            server.xgroup_create(stream, group, id="0", mkstream=True)
+    except redis.RedisError as error:  # away or hanging: ask again
+        if not str(error).startswith("BUSYGROUP"):  # another worker was quicker
+            print(f"Redis: {error}", file=sys.stderr, flush=True)
+            time.sleep(0.1)

@@ -17,6 +17,7 @@ from vnpy_core.adapters.broker.settings import BrokerSettings
 from vnpy_core.adapters.broker.sink import FIRST_WAIT_S, LONGEST_WAIT_S, BrokerSink
 from vnpy_core.domain.errors import JournalFailed
 from vnpy_core.kit.redis import RedisSettings
+from vnpy_core.ports.broker import Entry
 
 
 class World:
@@ -106,3 +107,22 @@ def test_the_broker_is_the_one_of_the_settings():
     redis = RedisSettings()
     assert isinstance(build_broker(BrokerSettings(), redis, "core"), MemoryBroker)
     assert isinstance(build_broker(BrokerSettings(kind="redis"), redis, "core"), RedisBroker)
+
+
+async def test_rows_that_were_cut_before_they_were_carried_leave_no_silent_gap(world, monkeypatch):
+    append = world.broker.append
+
+    async def cut_meanwhile(epoch: str, entries: list[Entry], *, keep_from: int = 0) -> None:
+        await append(epoch, entries, keep_from=keep_from)
+        if entries[-1].seq == 1_000:
+            world.journal.cut(1_500, 1_500)
+
+    monkeypatch.setattr(world.broker, "append", cut_meanwhile)
+    world.journal.append([order_row(n) for n in range(1, 1_501)])
+    world.journal.append([order_row(n) for n in range(1_501, 2_001)])
+    world.sink.start()
+    await world.until_drained()
+    entries = await world.broker.read("e1", 0, 3_000, 0)
+    claimed = [seq for entry in entries for seq in range(entry.prev_seq + 1, entry.seq)]
+    assert claimed == []
+    assert entries[-1].seq == 2_000

@@ -311,6 +311,43 @@ async def test_where_the_chain_broke_the_state_is_read_anew_and_the_sessions_com
         assert edge.hub.of(topics.ORDER_UPDATED) == [], "the sessions get them from their snapshots"
 
 
+async def restored_from_before(edge: EdgeUnderTest, outage: Outage, core: FakeCore) -> FakeCore:
+    """The server has gone back to what another epoch of the core had published before; returns the core as it is."""
+    later = FakeCore(outage, "e2")
+    later._now = core._now
+    later.order(1)
+    later.order(1, Status.CANCELLED)
+    await later.publish()
+    await settled(edge, later)
+    outage.fail()
+    await until(lambda: edge.feed.state is FeedState.LOST)
+    outage.flush()
+    await asyncio.sleep(0)
+    outage.heal()
+    await core.publish()
+    return later
+
+
+async def test_a_server_restored_from_a_copy_does_not_bring_back_an_older_state(outage, core):
+    core.order(1)
+    async with EdgeUnderTest(outage) as edge:
+        later = await restored_from_before(edge, outage, core)
+        await until(lambda: "older state" in edge.feed.status().detail)
+        outage.flush()
+        await later.publish()
+        later.order(2)
+        await later.publish()
+        await settled(edge, later)
+        assert {epoch for epoch, _, _ in edge.hub.eras} == {"e2"}
+
+
+async def test_an_older_state_is_believed_in_the_end_where_the_core_has_no_other(outage, core):
+    core.order(1)
+    async with EdgeUnderTest(outage) as edge:
+        await restored_from_before(edge, outage, core)
+        await until(lambda: edge.feed.epoch == "e1")
+
+
 async def test_another_epoch_closes_the_sessions_and_is_followed(outage, core):
     busy(core)
     await core.publish()

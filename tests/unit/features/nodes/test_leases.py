@@ -196,6 +196,15 @@ async def test_a_comparison_that_fails_leaves_the_gateway_to_the_gates_own_recon
     assert b.may_trade
 
 
+async def test_a_comparison_that_raises_what_nobody_expects_does_not_close_the_gateway_for_ever(world):
+    a, b = await world.two()
+    b.error = RuntimeError("a bug of a gateway")
+    await a.kill()
+    await world.time.pass_time(3 * LEASE_S)
+    assert b.reconciled == ["P"]
+    assert b.may_trade
+
+
 # Without the registry
 
 

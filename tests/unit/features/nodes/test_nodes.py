@@ -87,6 +87,18 @@ async def test_a_node_is_listed_as_long_as_it_runs_and_withdraws_at_its_end(worl
     assert await ids(world) == []
 
 
+async def test_a_load_that_cannot_be_read_once_does_not_end_the_announcements(world):
+    announcer = world.node()
+    world.events = None  # no number to reckon with
+    announcer.start()
+    await world.time.settle()
+    assert announcer.error
+    world.events = 0
+    await world.time.pass_time(LEASE_S)
+    assert await ids(world) == ["core-1"]
+    assert announcer.error == ""
+
+
 async def test_the_list_shows_load_and_place_of_each(world):
     core, edge = world.node(), world.node("edge", NodeRole.EDGE)
     core.start()

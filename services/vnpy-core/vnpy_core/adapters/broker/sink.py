@@ -265,8 +265,11 @@ class BrokerSink:
             raise StreamMoved(f"the stream {found}, this core wrote up to {place.last}")
 
     def _read(self, place: _Place) -> _Read:
-        """Rows of the journal as entries. Any thread; raises JournalFailed."""
+        """Rows of the journal as entries. Any thread; raises JournalFailed, StreamMoved (they do not follow)."""
         rows = self._journal.read(place.cursor, self._batch)
+        if rows and rows[0].seq > place.cursor + 1:
+            # The store had them, so they went before they were carried. To go on here would say that there were none.
+            raise StreamMoved(f"the journal's rows after {place.cursor} were cut, it begins at {rows[0].seq}")
         read = _Read(place.cursor, len(rows), [], [], is_new_epoch=False)
         prev_seq = place.prev_seq
         for row in rows:

@@ -21,6 +21,17 @@ _CLEAR = """
 for _, kind in ipairs(redis.call('SMEMBERS', KEYS[2])) do redis.call('UNLINK', ARGV[1] .. kind) end
 redis.call('UNLINK', KEYS[1], KEYS[2])
 """
+_MARK = """
+-- KEYS: mark. ARGV: the new one, milliseconds, the one that must be there ('': any). Returns the one that was there.
+local found = redis.call('GET', KEYS[1])
+if ARGV[3] == '' or found == ARGV[3] then
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+else
+  redis.call('DEL', KEYS[1])
+end
+return found
+"""
+"""A cache that is not as it was left gets no mark: readers would take what is left of it for all there is."""
 _marks = msgspec.json.Decoder(CacheMark)
 
 
@@ -67,7 +78,7 @@ class RedisCache:
             for kind in changes or self._kinds:
                 pipeline.pexpire(self._prefix + kind, self._expire_ms)
             pipeline.pexpire(self._kinds_key, self._expire_ms)
-            pipeline.set(self._mark_key, encoded, px=self._expire_ms, get=True)
+            pipeline.eval(_MARK, 1, self._mark_key, encoded, self._expire_ms, left or b"")
             *_, found = await pipeline.execute()
         if left is not None and found != left:
             raise CacheUnavailable("Redis: the cache is not as it was left: it was lost, or another core writes it")

@@ -50,6 +50,9 @@ TEND_S: Final = 1.0
 """How often figures are read, and what a mend that is due waits at most, seconds."""
 PATIENCE_S: Final = 5.0
 """How long a stream that is not there is waited for, seconds: a core that wrote long ago has none to fill it with."""
+OLD_PATIENCE_S: Final = 30.0
+"""How long a state older than the one that is served is not believed, seconds: a Redis that was restored from a copy
+has it until the core writes again, which may wait 10 s between two tries."""
 HEAVY_EVERY: Final = 10
 """Contracts and ticks are many: each so many refreshes they are compared too."""
 RETRY_S: Final = 0.1
@@ -202,6 +205,10 @@ class EdgeFeed:
         self._heard_at = clock.monotonic()
         self._listening = False
         self._without_stream_since: float | None = None
+        self._newest: datetime | None = None
+        """When the newest of what is served was published."""
+        self._older_since: float | None = None
+        """Since when Redis has an older state than that."""
         self._mends_due = 0
         self._refreshed_at = clock.monotonic()
         self._refreshes = 0
@@ -381,6 +388,8 @@ class EdgeFeed:
     def _publish(self, message: Message) -> None:
         if message.data_class in _WITH_STATE and message.topic != topics.RISK_EVENT:
             self._held[_name(message)] = message.ts
+        if self._newest is None or message.ts > self._newest:
+            self._newest = message.ts
         self._view.apply(message)
         self._bus.publish(message)
 
@@ -419,6 +428,10 @@ class EdgeFeed:
             await self._bridge(epoch, mark.seq, entries[0].prev_seq, found)
         entries = await self._until(epoch, entries, target, mark.seq)
         recent = await self._fold(entries, mark.seq, found)
+        newest = max((message.ts for message in [*found.values(), *recent]), default=None)
+        if epoch != self._epoch and self._is_older(newest):
+            raise _NotYet("Redis has an older state than the one served here; waiting for the core")
+        self._newest = newest
         self._mark = mark
         self._replace(epoch, mark, found, recent, entries, target)
 
@@ -472,6 +485,16 @@ class EdgeFeed:
         if self._without_stream_since is None:
             self._without_stream_since = now
         return now - self._without_stream_since < PATIENCE_S
+
+    def _is_older(self, newest: datetime | None) -> bool:
+        """Whether a state of another epoch is a former one: what the core wrote is as new as what it told before."""
+        if newest is None or self._newest is None or newest >= self._newest:
+            self._older_since = None
+            return False
+        now = self._clock.monotonic()
+        if self._older_since is None:
+            self._older_since = now
+        return now - self._older_since < OLD_PATIENCE_S  # then it is the core's clock that was set back
 
     async def _until(self, epoch: str, entries: list[Entry], target: int, mark_seq: int) -> list[Entry]:
         """`entries` and those that follow, so that nothing the cache shows lies ahead of them. Raises _NotYet."""

@@ -262,6 +262,8 @@ class AccountLeases:
             await self._reconcile(gateway_name)
         except CoreError as error:  # the gate keeps a gateway closed that is not reconciled
             _log.error("an account that came back is not reconciled", gateway_name=gateway_name, detail=describe(error))
+        except Exception:  # noqa: BLE001 - a guarded door: or nobody would ever let the gateway trade again
+            _log.exception("an account that came back could not be reconciled", gateway_name=gateway_name)
         if self._unchecked.get(gateway_name) == turn:  # it was not lost and won once more
             self._unchecked = _without(self._unchecked, gateway_name)
             _log.info("the account that came back may be traded again", gateway_name=gateway_name)

@@ -126,13 +126,13 @@ class Announcer:
 
     async def _run(self) -> None:
         while not self._closing.is_set():
-            self._load = self._meter.read()
             self._say(await self._announce())
             await self._wait(self._closing, pause(self._lease_s, self._jitter()))
 
     async def _announce(self) -> str:
         """Once; what went wrong, or ""."""
         try:
+            self._load = self._meter.read()
             async with asyncio.timeout(self._lease_s / RENEWALS):
                 await self._registry.open()
                 await self._registry.announce(self.node(), self._lease_s)
@@ -140,8 +140,8 @@ class Announcer:
             return describe(error)
         except TimeoutError:
             return "the registry does not answer in time"
-        except Exception as error:  # noqa: BLE001 - a guarded door: a driver's fault must not end the announcements
-            _log.exception("the registry failed unexpectedly")
+        except Exception as error:  # noqa: BLE001 - a guarded door: nobody's fault must end the announcements
+            _log.exception("announcing this node failed unexpectedly")
             return describe(error)
         return ""
 
