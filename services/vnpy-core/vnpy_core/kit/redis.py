@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
@@ -67,6 +67,12 @@ def connect(settings: RedisSettings) -> Redis:
     except (ValueError, TypeError):
         raise ValueError(WRONG_URL) from None
     return client
+
+
+async def close(client: Redis) -> None:
+    """Close all connections; a server that hangs, or is away, changes nothing about that."""
+    with suppress(RedisError, OSError, TimeoutError):
+        await client.aclose()
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from redis.exceptions import ResponseError
 
 from vnpy_core.adapters.broker.settings import LEAST, BrokerSettings
 from vnpy_core.domain.errors import BrokerUnavailable, StreamMoved
-from vnpy_core.kit.redis import PREFIX, RedisSettings, connect, unavailable_as
+from vnpy_core.kit.redis import PREFIX, RedisSettings, close, connect, unavailable_as
 from vnpy_core.ports.broker import Entry, Signal
 
 FORMER_EXPIRES_S = 3 * 24 * 3600
@@ -137,7 +137,7 @@ class RedisBroker:
             pass  # it lapses by itself
         finally:
             self._writes = False
-            await self._client.aclose()
+            await close(self._client)
 
     # --- the core's side ---
 

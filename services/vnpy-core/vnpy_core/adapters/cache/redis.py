@@ -13,7 +13,7 @@ import msgspec
 
 from vnpy_core.adapters.cache.settings import CacheSettings
 from vnpy_core.domain.errors import CacheUnavailable
-from vnpy_core.kit.redis import PREFIX, RedisSettings, connect, unavailable_as
+from vnpy_core.kit.redis import PREFIX, RedisSettings, close, connect, unavailable_as
 from vnpy_core.ports.cache import CacheMark
 
 _CLEAR = """
@@ -58,7 +58,7 @@ class RedisCache:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        await close(self._client)
 
     async def put(self, changes: Mapping[str, Mapping[str, bytes | None]], mark: CacheMark) -> None:
         """One transaction, one round trip."""

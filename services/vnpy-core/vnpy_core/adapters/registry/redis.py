@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from vnpy_core.domain.errors import RegistryUnavailable
-from vnpy_core.kit.redis import PREFIX, RedisSettings, connect, unavailable_as
+from vnpy_core.kit.redis import PREFIX, RedisSettings, close, connect, unavailable_as
 from vnpy_core.ports.registry import Node
 
 _NODES = """
@@ -52,7 +52,7 @@ class RedisRegistry:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        await close(self._client)
 
     async def announce(self, node: Node, lease_s: float) -> None:
         """Write it, to expire by itself."""

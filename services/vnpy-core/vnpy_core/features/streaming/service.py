@@ -234,7 +234,10 @@ class StreamingService:
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(self.settings.check_s)
-            self.check()
+            try:
+                self.check()
+            except Exception:  # noqa: BLE001 - a guarded door: heartbeats and the end of logins must go on for the others
+                _log.exception("the sessions could not be looked after")
 
     def _check_room(self, principal: Principal) -> None:
         if not self._open:
