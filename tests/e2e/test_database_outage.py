@@ -20,6 +20,8 @@ from testkit.kills import KillRun
 from testkit.load import eventually
 from testkit.servers import MariaDb, running
 
+pytestmark = pytest.mark.alone
+
 OUTAGE_S = 60.0
 NORMAL_S = 10.0
 """So long orders are timed before the outage, and at its end at least."""

@@ -16,6 +16,8 @@ import pytest
 
 from e2e.conftest import REPOSITORY, RunningService
 
+pytestmark = pytest.mark.alone
+
 STRATEGIES = REPOSITORY / "tests" / "testkit" / "strategies"
 CONFIG = f"""
 [log]

@@ -20,6 +20,8 @@ from vnpy_core.domain.enums import IntentState, Status
 from vnpy_core.domain.events import Event, IntentOutcome
 from vnpy_core.ports.journal import Row
 
+pytestmark = pytest.mark.alone
+
 ROWS = 100_000
 READY_LIMIT_S = 10.0
 

@@ -348,6 +348,7 @@ class Service:
             account_scope=self.engine.account_scope,
             reconcile=self.engine.reconcile_now,
             sessions=lambda: len(self._streaming.status().sessions),
+            place=lambda: self._streaming.seq,
         )
         await self.engine.start()
         state = self.api.state

@@ -228,12 +228,15 @@ class Edge:
         )
 
     async def _watch_core(self) -> None:
-        """A core that has nothing to say for long still announces itself."""
+        """A core that has nothing to say for long still announces itself. A dead one stays listed for a while."""
+        seen_at = None
         while True:
             try:
                 for node in await self._registry.nodes():
                     if self._is_core(node):
-                        self.feed.core_seen()
+                        if node.seen_at != seen_at:
+                            seen_at = node.seen_at
+                            self.feed.core_seen()
                         self._health.core_address = node.address
             except RegistryUnavailable:
                 pass  # the announcer says so

@@ -89,8 +89,12 @@ class Outside(Collector):
         account_scope: Callable[[str], str],
         reconcile: Callable[[str], Awaitable[None]],
         sessions: Callable[[], int],
+        place: Callable[[], int],
     ) -> None:
-        """Begin to publish and to be listed; before the engine starts, so that nothing is missed."""
+        """Begin to publish and to be listed; before the engine starts, so that nothing is missed.
+
+        `sessions`: how many clients there are; `place`: the seq of the last class A event that was published.
+        """
         settings = self._settings
         if settings.broker.kind == "redis":
             self._bus.subscribe(SIGNALS, self._broker_sink.take)
@@ -100,7 +104,7 @@ class Outside(Collector):
             self._cache_sink.start()
         meter = LoadMeter(self._clock, sessions=sessions, events=lambda: engine.status().events_handled)
         self._announcer = announcer = Announcer(
-            self.registry, self._clock, lambda: self._node(engine), meter, lease_s=settings.node.lease_s
+            self.registry, self._clock, lambda: self._node(engine, place()), meter, lease_s=settings.node.lease_s
         )
         self.nodes = NodesService(self.registry, announcer)
         announcer.start()
@@ -173,8 +177,7 @@ class Outside(Collector):
         finally:
             await together(*(_within_limit(part.close()) for part in (self.broker, self.cache, self.registry)))
 
-    def _node(self, engine: TradingEngine) -> Node:
-        state = self._journal.state()
+    def _node(self, engine: TradingEngine, seq: int) -> Node:
         return Node(
             id=self.id,
             node=self._settings.node.name,
@@ -182,8 +185,8 @@ class Outside(Collector):
             address=self.address,
             version=__version__,
             pid=os.getpid(),
-            epoch=state.epoch,
-            seq=state.last_seq,
+            epoch=self._journal.epoch,
+            seq=seq,
             gateways={gateway.gateway_name: gateway.connected for gateway in engine.gateways()},
             started_at=self._started_at,
             seen_at=self._clock.now(),

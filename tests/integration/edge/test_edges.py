@@ -6,6 +6,7 @@ import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from websockets.exceptions import ConnectionClosed
 
@@ -110,6 +111,23 @@ async def test_another_core_with_the_same_name_is_not_taken_for_the_one_that_is_
         await asyncio.sleep(settings.node.lease_s)  # it looks three times meanwhile
         refused = await edge.get("/api/v1/trading/orders", method="POST")
         assert refused.json()["core"] == "http://a-true-one:8006"
+
+
+async def test_a_core_that_died_is_stale_though_its_announcement_has_not_run_out(place, core, tmp_path):
+    now = datetime.now(UTC)
+    about = {"address": "http://a:8006", "version": "1", "pid": 1, "epoch": core.journal.epoch, "seq": 1}
+    node = Node(id="core@a", node=place.node, role=NodeRole.CORE, started_at=now, seen_at=now, **about)
+    core.happen(1)
+    await core.published()
+    await core.cached()
+    registry = place.registry()
+    await registry.announce(node, 60)
+    settings = edge_settings(place, tmp_path, edge={"stale_s": 3.0})
+    async with RunningEdge(settings) as edge:
+        await edge.loaded()
+        await until(lambda: edge.edge.feed.state is FeedState.STALE, timeout=15)
+        await registry.announce(msgspec.structs.replace(node, seen_at=now + timedelta(seconds=5)), 60)
+        await until(lambda: edge.edge.feed.state is FeedState.FOLLOWING, timeout=15)
 
 
 async def test_before_the_state_was_read_nothing_is_told_about_it(settings):

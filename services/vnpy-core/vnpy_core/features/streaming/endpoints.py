@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+import structlog
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from vnpy_core.domain.errors import CoreError, NotAuthenticated, NotPermitted, Overloaded, ValidationFailed
@@ -27,6 +28,7 @@ CLOSE_GRACE_S = 5.0
 """How long a client may take to answer a close before the connection is cut, seconds."""
 
 router = APIRouter()
+_log = structlog.get_logger(__name__)
 
 
 @router.websocket("/ws")
@@ -36,6 +38,7 @@ async def stream(websocket: WebSocket) -> None:
     if not origin_allowed(
         websocket.headers.get("origin"), websocket.headers.get("host"), service.settings.allowed_origins
     ):
+        _log.info("websocket refused", detail=f"pages of {websocket.headers.get('origin')} may not connect")
         await websocket.close(CLOSE_CODES[NotPermitted.code])  # before the handshake: the browser sees a 403
         return
     await websocket.accept()
@@ -45,6 +48,7 @@ async def stream(websocket: WebSocket) -> None:
         principal = await _authorise(websocket, service.settings, encoding)
         session = service.open(connection, principal, encoding)
     except CoreError as error:
+        _log.info("websocket refused", address=connection.address, code=error.code, detail=error.detail)
         await connection.refuse(error)
         return
     except ConnectionError:
