@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -82,7 +83,10 @@ async def serve_until(
 
 
 def run(work: Callable[[], Awaitable[T]]) -> T:
-    """Run `work` in the loop that uvicorn prefers."""
+    """Run `work` in the loop that uvicorn prefers, with as many open files as the system lets this process have."""
+    # Many systems begin with 1,024, which is fewer than the clients that may come.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
     async def main() -> T:
         return await work()
