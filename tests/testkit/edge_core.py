@@ -192,14 +192,17 @@ class FakeCore:
         )
 
     def position(self, symbol: str, volume: float, *, journaled: bool = False) -> None:
-        self._latest(
-            topics.POSITION_UPDATED,
-            Position(
-                vt_positionid=f"P.{symbol}.SHFE.LONG", vt_symbol=f"{symbol}.SHFE", symbol=symbol, exchange="SHFE",
-                direction=Direction.LONG, volume=volume, frozen=0.0, price=1.0, pnl=0.0, yd_volume=0.0,
-                gateway_name="P",
-            ),
-            journaled=journaled,
+        self._latest(topics.POSITION_UPDATED, self._position(symbol, volume), journaled=journaled)
+
+    def journal_position(self, symbol: str, volume: float) -> None:
+        """As the journal does it, up to a second after the position was shown."""
+        self._row(topics.POSITION_UPDATED, self._position(symbol, volume))
+
+    def _position(self, symbol: str, volume: float) -> Position:
+        return Position(
+            vt_positionid=f"P.{symbol}.SHFE.LONG", vt_symbol=f"{symbol}.SHFE", symbol=symbol, exchange="SHFE",
+            direction=Direction.LONG, volume=volume, frozen=0.0, price=1.0, pnl=0.0, yd_volume=0.0,
+            gateway_name="P",
         )  # fmt: skip
 
     def account(self, balance: float) -> None:

@@ -215,6 +215,22 @@ async def test_a_position_told_twice_is_published_once(outage, core):
         assert [message.data.volume for message in edge.hub.of(topics.POSITION_UPDATED)] == [5.0]
 
 
+async def test_a_position_that_is_journaled_late_does_not_replace_what_was_shown_since(outage, core):
+    await core.publish()
+    async with EdgeUnderTest(outage) as edge:
+        await settled(edge, core)
+        core.position("rb2505", 4.0)
+        core.position("rb2505", 5.0)
+        await core.publish_signals()
+        core.journal_position("rb2505", 4.0)
+        core.order(1)
+        await core.publish()
+        await settled(edge, core)
+        assert [message.data.volume for message in edge.hub.of(topics.POSITION_UPDATED)] == [4.0, 5.0]
+    async with EdgeUnderTest(outage) as begun_later:
+        await settled(begun_later, core)
+
+
 async def test_what_cannot_be_understood_is_counted_and_left_out(outage, core):
     core.order(1)
     await core.publish()

@@ -373,13 +373,11 @@ class EdgeFeed:
                 raise _Broken(f"{entry.prev_seq} came before {entry.seq}, and {self._position} is known")
             self._position = entry.seq
             self._events += 1
+            # Of positions and accounts the stream has what was journaled: once a second, without what only moved the
+            # profit, and under seqs of its own. The channels have all of it, and the cache what they lost.
             message = self._decoded(entry.envelope, entry.seq)
-            if message is None:
-                continue
-            if message.data_class is DataClass.LOSSLESS:
+            if message is not None and message.data_class is DataClass.LOSSLESS:
                 self._seq = entry.seq
-                self._publish(message)
-            elif self._is_newer(message):
                 self._publish(message)
             if number % TURN == 0:
                 await asyncio.sleep(0)
@@ -456,8 +454,8 @@ class EdgeFeed:
             message = self._decoded(entry.envelope, entry.seq)
             if message is not None and message.data_class is DataClass.LOSSLESS:
                 lossless.append(message)
-            if message is not None and entry.seq > after:
-                _keep_newer(found, message)
+                if entry.seq > after:
+                    _keep_newer(found, message)
             if number % TURN == 0:
                 await asyncio.sleep(0)
         return lossless
