@@ -219,6 +219,7 @@ async def test_a_position_that_is_journaled_late_does_not_replace_what_was_shown
     await core.publish()
     async with EdgeUnderTest(outage) as edge:
         await settled(edge, core)
+        await until(lambda: edge.feed.status().listening)
         core.position("rb2505", 4.0)
         core.position("rb2505", 5.0)
         await core.publish_signals()
