@@ -223,6 +223,7 @@ async def test_a_position_that_is_journaled_late_does_not_replace_what_was_shown
         core.position("rb2505", 4.0)
         core.position("rb2505", 5.0)
         await core.publish_signals()
+        await until(lambda: len(edge.hub.of(topics.POSITION_UPDATED)) == 2)
         core.journal_position("rb2505", 4.0)
         core.order(1)
         await core.publish()
