@@ -31,7 +31,7 @@ bench-stream:  ## how quick streaming is: latency, fan-out, edges, Redis, beside
 	@scripts/servers
 	@.venv/bin/python benchmarks/stream.py
 
-torture:  ## hours: 1,000 kills, 10,000 simulated lives, ten minutes without a database
+torture:  ## hours: 1,000 kills, 1,000 lost connections, 10,000 simulated lives, ten minutes without a database
 	@scripts/install test
 	@scripts/servers
 	@scripts/torture all
