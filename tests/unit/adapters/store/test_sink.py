@@ -18,6 +18,7 @@ from vnpy_core.bus.bus import Bus
 from vnpy_core.bus.message import Message
 from vnpy_core.domain.errors import JournalFailed, PoisonRow, StoreUnavailable
 from vnpy_core.domain.events import Contract, StrategyUpdate
+from vnpy_core.kit.retry import wait_for_event
 from vnpy_core.ports.journal import Row
 from vnpy_core.ports.store import Watermark
 
@@ -149,7 +150,7 @@ async def test_the_lag_is_what_the_store_lacks() -> None:
 
 async def test_a_wake_ends_the_waiting() -> None:
     journal, store = journal_of(1), ListStore()
-    async with running(journal, store, wait=sink_module.wait_for_event) as bench:
+    async with running(journal, store, wait=wait_for_event) as bench:
         await bench.drained()
         await asyncio.sleep(0.05)
         reads = len(journal.reads)
@@ -171,7 +172,7 @@ async def test_without_a_wake_the_journal_is_looked_at_every_second() -> None:
 
 async def test_rows_that_come_one_by_one_are_gathered() -> None:
     journal, store = journal_of(0), ListStore()
-    async with running(journal, store, wait=sink_module.wait_for_event, batch=1000) as bench:
+    async with running(journal, store, wait=wait_for_event, batch=1000) as bench:
         for _ in range(100):
             journal.grow(1)
             bench.sink.wake()
@@ -383,7 +384,7 @@ class TestKept:
 
     async def test_a_chatty_strategy_is_saved_once_a_second(self) -> None:
         journal, store = journal_of(1), ListStore()
-        async with running(journal, store, wait=sink_module.wait_for_event) as bench:
+        async with running(journal, store, wait=wait_for_event) as bench:
             await bench.drained()
             for pos in range(50):
                 self.publish(bench, strategy("a", pos))
@@ -420,7 +421,7 @@ class TestClose:
         store = ListStore()
         store.away = True
         with capture_logs() as logs:
-            async with running(journal_of(5), store, wait=sink_module.wait_for_event) as bench:
+            async with running(journal_of(5), store, wait=wait_for_event) as bench:
                 await bench.until(lambda: bench.sink.state().error != "")
                 async with asyncio.timeout(2):
                     await bench.sink.close(60)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -13,6 +12,7 @@ from vnpy_core.bus import topics
 from vnpy_core.bus.message import Message
 from vnpy_core.domain.errors import CoreError, JournalFailed, PoisonRow, describe
 from vnpy_core.domain.events import Contract, StrategyUpdate
+from vnpy_core.kit.retry import Backoff, Wait, wait_for_event
 from vnpy_core.ports.clock import Clock
 from vnpy_core.ports.journal import Journal, Row
 from vnpy_core.ports.store import SinkState, Store, Watermark
@@ -32,15 +32,7 @@ SAVE_S = 1.0
 KEEP = 200_000
 """Contracts that wait for the database at most; the oldest go first, and come again with the next connect."""
 
-Wait = Callable[[asyncio.Event, float], Awaitable[None]]
-
 _log = structlog.get_logger(__name__)
-
-
-async def wait_for_event(event: asyncio.Event, seconds: float) -> None:
-    """Until `event` is set, `seconds` at most."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
 
 
 class StoreSink:
@@ -63,14 +55,13 @@ class StoreSink:
         self._batch = batch
         self._clock = clock
         self._wait = wait
-        self._jitter = jitter
+        self._backoff = Backoff(FIRST_WAIT_S, LONGEST_WAIT_S, jitter)
         self._name = name
         self.drained = 0
         """The store has all of the journal up to this seq; for the journal's retention, on any thread."""
         self._found = False
         self._written = 0
         self._parked = 0
-        self._failures = 0
         self._error = ""
         self._poison: tuple[int, int] = (0, 0)
         self._contracts: dict[tuple[str, str], Contract] = {}
@@ -135,7 +126,7 @@ class StoreSink:
                 if not done:
                     return
             elif self._error:
-                await self._wait(self._closing, self._pause())
+                await self._wait(self._closing, self._backoff.pause())
             elif done < self._batch:
                 await self._wait(self._closing, LINGER_S)
                 await self._wait(self._woken, POLL_S)
@@ -254,15 +245,10 @@ class StoreSink:
         if not self._error:
             _log.error("the store is away; the journal keeps what it lacks", reason=error)
         self._error = error
-        self._failures += 1
+        self._backoff.failed()
 
     def _succeeded(self) -> None:
         if self._error:
-            _log.info("the store is back", tries=self._failures)
+            _log.info("the store is back", tries=self._backoff.failures)
         self._error = ""
-        self._failures = 0
-
-    def _pause(self) -> float:
-        """Twice as long each time, seconds."""
-        pause = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(self._failures - 1, 10))
-        return pause * (0.5 + self._jitter() / 2)
+        self._backoff.succeeded()
