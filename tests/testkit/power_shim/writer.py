@@ -52,6 +52,8 @@ def live(path, durability, checkpoint_pages):
     journal.mark_undurable(True)
     acknowledge("mark 1")
     append(journal, 2)
+    # From here on the mark may be gone or not, whenever the power fails, until its removal is acknowledged.
+    acknowledge("mark leaving")
     journal.mark_undurable(False)
     acknowledge("mark 0")
     journal.cut(7, 28)
