@@ -106,6 +106,9 @@ class Server(ABC):
         """It keeps its connections and answers nothing any more."""
         os.kill(self.pid, signal.SIGSTOP)
         self._paused = True
+        # Its threads on another processor go on for a moment, and may answer what is asked in it.
+        while not all(_is_stopped(task) for task in Path(f"/proc/{self.pid}/task").iterdir()):
+            time.sleep(0.001)
 
     def resume(self) -> None:
         if self._paused:
@@ -273,6 +276,14 @@ class Postgres(Server):
 
     def _as_user(self) -> dict[str, str]:
         return {"user": "nobody", "cwd": str(self.folder)} if _ROOT else {}
+
+
+def _is_stopped(task: Path) -> bool:
+    try:
+        state = (task / "stat").read_text().rpartition(") ")[2][:1]
+    except FileNotFoundError:  # it ended meanwhile
+        return True
+    return state in "TZX"
 
 
 @contextlib.contextmanager
