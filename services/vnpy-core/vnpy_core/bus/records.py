@@ -21,6 +21,9 @@ ORDER_SETTLED = "order.settled"
 """The end of an order whose venue's id means another order by now: for the books and the store. Nobody is told under
 that id, which would speak of the wrong order."""
 POSITION_BASE = "position.base"
+STRATEGY_SETTING = "strategy.setting"
+STRATEGY_DATA = "strategy.data"
+STRATEGY_DAY = "strategy.day"
 AUDIT = "audit"
 QUARANTINE = "quarantine"
 CARRIED = "carried."
@@ -32,6 +35,9 @@ TYPES: dict[str, type[Event]] = {
     ORDER_LATE: events.Order,
     ORDER_SETTLED: events.Order,
     POSITION_BASE: events.PositionBase,
+    STRATEGY_SETTING: events.StrategySetting,
+    STRATEGY_DATA: events.StrategyData,
+    STRATEGY_DAY: events.StrategyDay,
     AUDIT: events.Audit,
     QUARANTINE: events.Quarantine,
     topics.ORDER_UPDATED: events.Order,

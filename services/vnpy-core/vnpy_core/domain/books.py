@@ -29,6 +29,9 @@ from vnpy_core.domain.events import (
     Quote,
     QuoteIntent,
     StopOrderUpdate,
+    StrategyData,
+    StrategyDay,
+    StrategySetting,
     Trade,
 )
 
@@ -185,6 +188,11 @@ class Books:
         self.halts: dict[str, Kept] = {}
         """Only those in force."""
         self.bases: dict[tuple[str, str], Kept] = {}
+        self.strategy_settings: dict[str, Kept] = {}
+        """By name, removed ones too: service.toml must not bring them back."""
+        self.strategy_data: dict[str, Kept] = {}
+        self.strategy_days: dict[str, Kept] = {}
+        """The last day of each strategy, by name."""
         self.net_since: dict[tuple[str, str], Decimal] = {}
         """Σ fills since the base, by gateway and vt_symbol."""
         self.last_stop: Kept | None = None
@@ -226,6 +234,12 @@ class Books:
                 self._keep_while(self.halts, key, kept, event.active)
             case PositionBase():
                 self._rebase(event, kept, carried=carried)
+            case StrategySetting():
+                self.strategy_settings[event.strategy_name] = kept
+            case StrategyData():
+                self.strategy_data[event.strategy_name] = kept
+            case StrategyDay():
+                self.strategy_days[event.strategy_name] = kept
             case _:
                 pass
 
@@ -297,7 +311,8 @@ class Books:
         meanwhile is left out. Of things that share a venue's id, the one that has it now comes first.
         """
         yield from self._carried_bases()
-        for table in (self.positions, self.accounts, self.halts, self.stop_orders, self.quotes):
+        tables = (self.positions, self.accounts, self.halts, self.stop_orders, self.quotes)
+        for table in (*tables, self.strategy_settings, self.strategy_data, self.strategy_days):
             for key in list(table):
                 if (kept := table.get(key)) is not None:
                     yield key, kept

@@ -143,6 +143,19 @@ class ReconciliationState(StrEnum):
     """An admin accepted the differences."""
 
 
+class StrategyState(StrEnum):
+    """How far a CTA strategy is, as it really is."""
+
+    CREATED = "CREATED"
+    INITIALISING = "INITIALISING"
+    """Its on_init runs, or waits for those before it."""
+    INITED = "INITED"
+    RUNNING = "RUNNING"
+    STOPPED = "STOPPED"
+    FAILED = "FAILED"
+    """One of its callbacks raised or did not return: it gets no event any more and its orders are cancelled."""
+
+
 class JobState(StrEnum):
     """How far long work is."""
 

@@ -23,6 +23,7 @@ from vnpy_core.domain.enums import (
     OrderType,
     Product,
     Status,
+    StrategyState,
 )
 
 
@@ -216,7 +217,7 @@ class Gateway(Event, frozen=True, gc=False, kw_only=True):
 
 
 class StrategyUpdate(Event, frozen=True, gc=False, kw_only=True):
-    """A CTA strategy's parameters and variables as it last showed them."""
+    """A CTA strategy as it is now."""
 
     strategy_name: str
     class_name: str
@@ -224,6 +225,92 @@ class StrategyUpdate(Event, frozen=True, gc=False, kw_only=True):
     author: str
     parameters: dict[str, Any]
     variables: dict[str, Any]
+    """As it last showed them; what JSON cannot hold stands here as text or a list."""
+    inited: bool = False
+    trading: bool = False
+    pos: float = 0.0
+    """What the strategy believes to hold, lots; long counts plus."""
+    state: StrategyState = StrategyState.CREATED
+    error: str | None = None
+    """Why it is FAILED: the last lines of the traceback; or why it may not run."""
+    auto_start: bool = False
+    """Initialised and started by every start of the service."""
+    attributed_pos: float = 0.0
+    """The sum of its fills: `pos` unless somebody changed that by other means."""
+    class_file: str = ""
+    class_hash: str = ""
+    """SHA-256 of the file that its code was loaded from."""
+    class_is_old: bool = False
+    """The file was loaded again since: this one keeps its code until it is added anew, or the service restarts."""
+
+
+class StrategySetting(Event, frozen=True, gc=False, kw_only=True):
+    """What is kept of a strategy for ever: that there is one, and how it was set."""
+
+    strategy_name: str
+    class_name: str
+    vt_symbol: str
+    setting: dict[str, Any]
+    auto_start: bool = False
+    configured: bool = False
+    """`auto_start` is service.toml's: nobody has set it over the API since."""
+    class_file: str = ""
+    class_hash: str = ""
+    removed: bool = False
+    by: str = ""
+    at: Datetime
+
+
+class StrategyData(Event, frozen=True, gc=False, kw_only=True):
+    """A strategy's variables as it last saved them, and which of its fills are in its `pos`."""
+
+    strategy_name: str
+    variables: dict[str, Any]
+    attributed_pos: float
+    counted_seq: int
+    """The journal's number of the last fill that is in both."""
+    at: Datetime
+
+
+class ProfitLeg(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What a strategy holds in one contract by its fills."""
+
+    vt_symbol: str
+    pos: float
+    price: float
+    """Average price of what is open."""
+    mark: float
+    """The price that it was valued at last; 0 where there was none yet."""
+    size: float
+    trip: float = 0.0
+    """Net profit since the position was last flat, of what is closed already."""
+
+
+class StrategyDay(Event, frozen=True, gc=False, kw_only=True):
+    """A strategy's profit up to the last word of a trading day. Money in quote currency; totals since it began."""
+
+    strategy_name: str
+    day: str
+    """ISO date of the trading day."""
+    realised: float
+    """Of what was closed, before fees."""
+    unrealised: float
+    """Of what is open, at the last mark."""
+    fees: float
+    turnover: float
+    trades: int
+    wins: int
+    """Round trips, flat to flat, that ended with a net profit."""
+    losses: int
+    legs: list[ProfitLeg]
+    last_seq: int
+    """The journal's number of the last fill that is in here."""
+    at: Datetime
+
+    @property
+    def equity(self) -> float:
+        """Net profit since it began."""
+        return self.realised - self.fees + self.unrealised
 
 
 class StopOrderUpdate(Event, frozen=True, gc=False, kw_only=True):
@@ -269,6 +356,8 @@ class Log(Event, frozen=True, gc=False, kw_only=True):
     source: str
     msg: str
     datetime: Datetime
+    strategy_name: str | None = None
+    """Whose line it is, where a strategy wrote it or it is about one."""
 
 
 class OrderIntent(Event, frozen=True, gc=False, kw_only=True):
