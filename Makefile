@@ -1,6 +1,6 @@
 # `make` lists what there is. All targets may be run again and again, and work offline once installed.
 .DEFAULT_GOAL := help
-.PHONY: help run test bench bench-durability bench-data bench-stream torture lint add pins clean
+.PHONY: help run test bench bench-durability bench-data bench-stream bench-strategies torture lint add pins clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,10 @@ bench-stream:  ## how quick streaming is: latency, fan-out, edges, Redis, beside
 	@scripts/install test
 	@scripts/servers
 	@.venv/bin/python benchmarks/stream.py
+
+bench-strategies:  ## what 200 strategies cost at 5,000 ticks/s, beside a bare VnPy
+	@scripts/install test
+	@.venv/bin/python benchmarks/strategies_bench.py
 
 torture:  ## hours: 1,000 kills, 1,000 lost connections, 10,000 simulated lives, ten minutes without a database
 	@scripts/install test

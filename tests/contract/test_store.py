@@ -31,7 +31,7 @@ from vnpy_core.adapters.store.tables import metadata
 from vnpy_core.adapters.store.types import micros
 from vnpy_core.adapters.store.url import make_engine, store_url
 from vnpy_core.bus import records, topics
-from vnpy_core.domain.enums import Direction, HaltScope, IntentState, Offset, Status
+from vnpy_core.domain.enums import Direction, HaltScope, IntentState, Offset, Status, StrategyState
 from vnpy_core.domain.errors import ConfigurationError, PoisonRow, StoreUnavailable
 from vnpy_core.domain.events import (
     Account,
@@ -41,10 +41,14 @@ from vnpy_core.domain.events import (
     Order,
     Position,
     PositionBase,
+    ProfitLeg,
     Quarantine,
     Quote,
     RiskEvent,
     StopOrderUpdate,
+    StrategyData,
+    StrategyDay,
+    StrategySetting,
     StrategyUpdate,
     Trade,
 )
@@ -299,20 +303,64 @@ class TestEveryKind:
         found = await numbers(database, "select vt_symbol, pricetick, max_volume from contracts order by vt_symbol")
         assert found == [("rb1.SHFE", Decimal("0.2"), None), ("rb2.SHFE", Decimal("0.5"), Decimal(7))]
 
-        def strategy(pos: int) -> StrategyUpdate:
-            return StrategyUpdate(
+        state = {"trading": True, "pos": 0.1, "state": StrategyState.FAILED, "error": "ZeroDivisionError"}
+        await store.save_strategies([strategy("趋势")])
+        await store.save_strategies([strategy("趋势", variables={"pos": 2}, class_file="trend.py", **state)])
+        found = await database.rows("select strategy_name, parameters, variables, trading, inited from strategies")
+        assert found == [("趋势", '{"n":[1,2]}', '{"pos":2}', True, False)]
+        found = await numbers(database, "select pos, attributed_pos, state, error, class_file from strategies")
+        assert found == [(Decimal("0.1"), Decimal(0), "FAILED", "ZeroDivisionError", "trend.py")]
+
+    async def test_of_a_strategys_setting_and_variables_the_latest_is_kept(
+        self, database: Database, store: SqlStore
+    ) -> None:
+        def setting(seq: int, *, removed: bool) -> Row:
+            event = StrategySetting(
                 strategy_name="趋势",
                 class_name="Trend",
                 vt_symbol="rb.SHFE",
-                author="",
-                parameters={"n": [1, 2]},
-                variables={"pos": pos},
+                setting={"n": [1, seq]},
+                auto_start=True,
+                class_hash="a" * 64,
+                removed=removed,
+                by="ann",
+                at=at(seq),
             )
+            return row(seq, records.STRATEGY_SETTING, "趋势", event)
 
-        await store.save_strategies([strategy(1)])
-        await store.save_strategies([strategy(2)])
-        found = await database.rows("select strategy_name, parameters, variables from strategies")
-        assert found == [("趋势", '{"n":[1,2]}', '{"pos":2}')]
+        def data(seq: int, pos: float) -> Row:
+            event = StrategyData(
+                strategy_name="趋势", variables={"pos": pos}, attributed_pos=pos, counted_seq=seq, at=at(seq)
+            )
+            return row(seq, records.STRATEGY_DATA, "趋势", event)
+
+        rows = [setting(1, removed=False), data(2, 0.1), setting(3, removed=True), data(4, 0.3), data(5, 0.2)]
+        await store.write(rows[:4])
+        await store.write(rows[4:])
+        await store.write([msgspec.structs.replace(rows[4], seq=6, kind=records.CARRIED + rows[4].kind)])
+        wanted = f"seq, setting, removed, {database.quoted('by')}"
+        assert await database.rows(f"select {wanted} from strategy_settings") == [(3, '{"n":[1,3]}', True, "ann")]
+        found = await numbers(database, "select seq, counted_seq, attributed_pos from strategy_data")
+        assert found == [(6, 5, Decimal("0.2"))]
+        assert await database.rows("select variables from strategy_data") == [('{"pos":0.2}',)]
+
+    async def test_each_day_of_a_strategy_stands_as_it_was_told_last(self, store: SqlStore) -> None:
+        told = [
+            strategy_day("2026-11-19", 1.1, legs=[leg(pos=2.0, mark=3500.5)]),
+            strategy_day("2026-11-20", 2.2),
+            strategy_day("2026-11-20", 3.3, unrealised=-0.7, trades=4, last_seq=9),
+            strategy_day("2026-11-20", 9.9, "other"),
+            strategy_day("2026-11-23", 4.4),
+        ]
+        rows = [row(seq, records.STRATEGY_DAY, day.strategy_name, day) for seq, day in enumerate(told, 1)]
+        await store.write(rows[:2])
+        await store.write(rows[2:])
+        await store.write([msgspec.structs.replace(rows[4], seq=9, kind=records.CARRIED + rows[4].kind)])
+        assert await store.strategy_days("trend") == [told[0], told[2], told[4]]
+        assert await store.strategy_days("trend", "2026-11-20", "2026-11-20") == [told[2]]
+        assert await store.strategy_days("trend", start_day="2026-11-20") == [told[2], told[4]]
+        assert await store.strategy_days("trend", end_day="2026-11-20") == [told[0], told[2]]
+        assert await store.strategy_days("nobody") == []
 
     async def test_a_contract_that_cannot_be_stored_keeps_no_other_out(
         self, database: Database, store: SqlStore
@@ -838,7 +886,7 @@ class TestSink:
 class TestMigrations:
     async def test_what_is_to_do_is_told_and_done_once(self, empty: Database) -> None:
         store = empty.store()
-        assert [step.revision for step in await store.pending()] == ["0001"]
+        assert [step.revision for step in await store.pending()] == ["0001", "0002"]
         await store.open()
         assert await store.pending() == []
         await store.write([order_row(1)])
@@ -875,6 +923,29 @@ class TestMigrations:
         assert await differences(empty) == []
         assert await all_orders(again) == [order(1)]
 
+    async def test_a_database_of_the_first_release_keeps_its_strategies(self, empty: Database) -> None:
+        store = empty.store()
+        await store.open()
+        await store.save_strategies([strategy("trend")])
+        new = (
+            "inited", "trading", "pos", "state", "error", "auto_start", "attributed_pos", "class_file", "class_hash",
+            "class_is_old",
+        )  # fmt: skip
+        await empty.execute(
+            *(f"drop table {table}" for table in ("strategy_settings", "strategy_data", "strategy_days")),
+            *(f"alter table strategies drop column {name}" for name in new),
+            "update alembic_version set version_num = '0001'",
+        )
+        assert [step.revision for step in await empty.store().pending()] == ["0002"]
+        again = empty.store()
+        await again.open()
+        assert await differences(empty) == []
+        found = await empty.rows("select strategy_name, variables, trading, state, class_file from strategies")
+        assert found == [("trend", '{"pos":1}', False, "CREATED", "")]
+        await again.save_strategies([strategy("trend", state=StrategyState.RUNNING), strategy("other")])
+        found = await empty.rows("select strategy_name, state from strategies order by strategy_name")
+        assert found == [("other", "CREATED"), ("trend", "RUNNING")]
+
     async def test_somebody_elses_tables_are_left_alone(self, empty: Database) -> None:
         if empty.kind == "sqlite":
             Path(store_url(empty.settings(), Path()).database or "").parent.mkdir(parents=True)
@@ -900,6 +971,22 @@ class TestMigrations:
         for done in await asyncio.gather(*(asyncio.to_thread(run) for _ in range(2))):
             assert done.returncode == 0, done.stderr
         assert await differences(empty) == []
+
+
+def strategy(name: str, **changes: Any) -> StrategyUpdate:
+    values: dict[str, Any] = {"class_name": "Trend", "vt_symbol": "rb.SHFE", "author": ""}
+    values |= {"parameters": {"n": [1, 2]}, "variables": {"pos": 1}}
+    return StrategyUpdate(strategy_name=name, **{**values, **changes})
+
+
+def strategy_day(day: str, realised: float, /, name: str = "trend", **changes: Any) -> StrategyDay:
+    values: dict[str, Any] = {"unrealised": 0.0, "fees": 0.1, "turnover": 35005.0, "trades": 2, "wins": 1, "losses": 0}
+    values |= {"legs": [], "last_seq": 7, "at": at(1)}
+    return StrategyDay(strategy_name=name, day=day, realised=realised, **{**values, **changes})
+
+
+def leg(*, pos: float, mark: float) -> ProfitLeg:
+    return ProfitLeg(vt_symbol="rb2505.SHFE", pos=pos, price=3500.1, mark=mark, size=10.0, trip=-0.3)
 
 
 async def differences(database: Database) -> list[Any]:

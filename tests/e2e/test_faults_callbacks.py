@@ -226,7 +226,7 @@ def test_strategies_that_raise_are_stopped_and_their_orders_cancelled_and_others
 
 def test_an_on_init_that_does_not_return_keeps_neither_the_event_thread_nor_the_stop(run):
     service = run("LoopingOnInit")
-    until(lambda: said(service, "LoopingOnInit开始执行初始化"), 15, "it begins")
+    until(lambda: said(service, "is being initialised"), 15, "it begins")
     handled = event_thread(service)["events_handled"]
     until(lambda: event_thread(service)["events_handled"] > handled, 5, "events are handled")
     assert event_thread(service)["alive"]

@@ -24,7 +24,8 @@ from testkit.kills import (
     KillRun,
     failpoints,
     outlived_starts,
-    strategy_position,
+    owner,
+    positions,
 )
 from testkit.load import eventually
 from vnpy_core.adapters.journal.file import FILE_NAME
@@ -105,7 +106,63 @@ def test_the_strategy_and_secrets_after_all_of_it(run: KillRun) -> None:
     ended = invariants.check(run.venue.ledger, run.service.data / FILE_NAME, run.service.store_url, within=0)
     assert [o for o, order in ended.ledger_orders.items() if order["status"] in ("NOTTRADED", "PARTTRADED")] == []
     kept = json.loads((run.service.data / ".vntrader" / "cta_strategy_data.json").read_text())
-    assert kept[STRATEGY_NAME]["pos"] == pytest.approx(strategy_position(ended), abs=1e-9)
+    assert kept[STRATEGY_NAME]["pos"] == pytest.approx(positions(ended)[STRATEGY_NAME], abs=1e-9)
+
+
+@pytest.mark.timeout(400)
+def test_strategies_survive_twenty_kills_while_they_trade(tmp_path: Path, seed: str) -> None:
+    """`pos`, attribution, local stop orders and variables of each, against the venue's ledger."""
+    names = [f"killed_{number}" for number in range(6)]
+    with KillRun(tmp_path / "run", seed=f"{seed} strategies", strategies=names, loads=1, pause_s=0.03) as run:
+        print(f"seed {seed}")
+        found = kill_and_look(run, 20)
+        assert run.service.terminate() == 0
+        ended = invariants.check(run.venue.ledger, run.service.data / FILE_NAME, run.service.store_url, within=0)
+        assert_files_are_the_journals(run, ended)
+    assert set(positions(found)) == set(names), "one of them has not traded"
+    stops = outlived_starts(found)
+    assert stops, "no local stop order began before a kill and ended after it"
+    missed = run.service.log.read_text().count("a fill was not counted before the restart")
+    assert missed, "no fill was journaled and not counted before a kill"
+    sent = [order for order in found.ledger_orders.values() if owner(order) and float(order["volume"]) >= 1]
+    print(
+        f"{len(stops)} stop orders ended in a later run than they began in; {len(sent)} were sent; "
+        f"{missed} fills were counted at a start"
+    )
+    assert sent, "no local stop order was triggered"
+
+
+def kill_and_look(run: KillRun, kills: int) -> invariants.Observed:
+    """Restart after restart, with a look at all after each; every second kill is between a fill's row and its count."""
+    run.start()
+    while run.kills < kills:
+        if run.kills % 2:
+            run.service.kill()
+            run.die_at(f"stage.after_commit:{run.random.randint(20, 120)}")
+        else:
+            run.kill_after(run.random.uniform(0.2, 1.5))
+        run.start()
+        found = run.check()
+        run.resume()
+    return found
+
+
+def assert_files_are_the_journals(run: KillRun, ended: invariants.Observed) -> None:
+    """After a clean stop VnPy's files hold what the journal says, with the fills that came while it stopped."""
+    files = run.service.data / ".vntrader"
+    kept = json.loads((files / "cta_strategy_data.json").read_text())
+    rows = {row.key: row.data for row in ended.rows("strategy.data")}
+    truth = positions(ended)
+    for name in run.strategies:
+        assert kept[name]["pos"] == pytest.approx(truth[name], abs=1e-9)
+        assert kept[name]["pos"] == rows[name]["variables"]["pos"] == pytest.approx(rows[name]["attributed_pos"])
+        assert (kept[name]["fills"], kept[name]["trail"]) == tuple(
+            rows[name]["variables"][k] for k in ("fills", "trail")
+        )
+    settings = json.loads((files / "cta_strategy_setting.json").read_text())
+    assert {name: settings[name]["class_name"] for name in run.strategies} == dict.fromkeys(
+        run.strategies, "KillStrategy"
+    )
 
 
 def log_in_to_a_gateway(run: KillRun) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from vnpy_core.domain.errors import StoreUnavailable
-from vnpy_core.domain.events import Order, Trade
+from vnpy_core.domain.events import Order, StrategyDay, Trade
 from vnpy_core.features.trading.listing import ORDER_KEY, TRADE_KEY, admits_order, admits_trade
 from vnpy_core.ports.store import OrderQuery, SeqKey, TradeQuery, Watermark
 
@@ -29,6 +29,7 @@ class FakeStore:
         """What happens while an answer is on its way."""
         self._orders: dict[str, Order] = {}
         self._trades: dict[str, Trade] = {}
+        self._days: dict[tuple[str, str], StrategyDay] = {}
 
     def take(self, *events: Order | Trade, uid: str | None = None) -> None:
         """Take in what the journal has; the uid is the caller's name, else the venue's."""
@@ -38,6 +39,10 @@ class FakeStore:
             else:
                 self._trades[uid or f"{event.vt_orderid}/{event.tradeid}"] = event
             self.seq = max(self.seq, event.seq)
+
+    def take_days(self, *days: StrategyDay) -> None:
+        """The last word of each day counts."""
+        self._days.update({(day.strategy_name, day.day): day for day in days})
 
     async def watermark(self) -> Watermark | None:
         return await self._answer("watermark", lambda: Watermark("e", self.seq) if self.seq else None)
@@ -63,6 +68,13 @@ class FakeStore:
         return await self._answer(
             "order_by_client_id", lambda: self._newest(lambda o: o.client_order_id == client_order_id)
         )
+
+    async def strategy_days(self, name: str, start_day: str = "", end_day: str = "") -> list[StrategyDay]:
+        def found() -> list[StrategyDay]:
+            days = sorted((day for (whose, _), day in self._days.items() if whose == name), key=lambda day: day.day)
+            return [day for day in days if start_day <= day.day and (not end_day or day.day <= end_day)]
+
+        return await self._answer("strategy_days", found)
 
     def _newest(self, wanted: Callable[[Order], bool]) -> Order | None:
         return max(filter(wanted, self._orders.values()), key=ORDER_KEY, default=None)

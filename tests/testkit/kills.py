@@ -18,8 +18,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ PACKAGE = TESTS.parent / "services" / "vnpy-core" / "vnpy_core"
 PASSWORD = "canary-admin-password-4711"  # planted: it must appear nowhere
 GATEWAY_SECRET = "canary-setting-over-rest-4713"
 STRATEGY_NAME = "killed"
+OF_STRATEGY = "CtaStrategy_"
+SIGNS = {"LONG": 1, "SHORT": -1}
+TINY = 1e-9
 READY_S = 30.0
 WARM = ("uvicorn", "uvicorn.loops.auto", "uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto",
         "vnpy_core.app", "vnpy_core.engine.host", "vnpy_core.gateways.paper.remote", "vnpy_core.adapters.store.sql",
@@ -67,15 +71,17 @@ class = "testkit.gateways:PlainGateway"
 [gateways.LOCKED.setting]
 user = "canary-user"
 password = "canary-gateway-password-4712"
+"""
 
-[strategies.killed]
+STRATEGY_CONFIG = """
+[strategies.{name}]
 class_name = "KillStrategy"
 vt_symbol = "{symbol}"
 auto_start = true
 """
 
 STRATEGY = '''
-"""Trades at the market, rests orders and keeps local stop orders, a step at each tick."""
+"""Trades at the market, rests orders and keeps local stop orders, a step at each tick; counts its fills."""
 
 from vnpy_ctastrategy import CtaTemplate
 
@@ -83,10 +89,26 @@ from vnpy_ctastrategy import CtaTemplate
 class KillStrategy(CtaTemplate):
     author = "tests"
     ticks = 0
-    variables = ["ticks"]
+    fills = 0
+    low = float("inf")
+    variables = ["ticks", "fills", "low", "trail", "sides", "by_side"]
+
+    def __init__(self, cta_engine, strategy_name, vt_symbol, setting):
+        super().__init__(cta_engine, strategy_name, vt_symbol, setting)
+        self.trail, self.sides, self.by_side = [], set(), {}
 
     def on_init(self):
         pass
+
+    def on_trade(self, trade):
+        side = trade.direction.name
+        self.fills += 1
+        self.trail.append(self.fills)
+        del self.trail[:-5]
+        self.sides.add(side)
+        self.by_side[side] = self.by_side.get(side, 0) + 1
+        if self.fills > 20:
+            self.low = min(self.low, trade.price)
 
     def on_tick(self, tick):
         if not tick.bid_price_1 or not tick.ask_price_1:
@@ -117,7 +139,9 @@ class KillStrategy(CtaTemplate):
         if len(mine) < 3:
             # Soon triggered, or there until it is cancelled.
             reach = 2 + self.ticks % 9 if self.ticks % 12 == 4 else 900
-            self.buy(round(tick.ask_price_1 + reach, 1), 0.001, stop=True)
+            # Its volume says which it is, so that one which is sent twice is seen at the venue.
+            number = self.cta_engine.stop_order_count + 1
+            self.buy(round(tick.ask_price_1 + reach, 1), round(1 + number * 0.001, 3), stop=True)
         elif self.ticks % 30 == 4:
             self.cancel_order(min(mine, key=lambda s: int(s.stop_orderid.rpartition(".")[2])).stop_orderid)
 '''
@@ -195,6 +219,7 @@ class KillableService:
         durability: str = "power",
         more: str = "",
         retain_days: float = 0.00001,
+        strategies: Iterable[str] = (STRATEGY_NAME,),
     ) -> None:
         self.folder = folder
         self.data = folder / "vnpy_data"
@@ -205,10 +230,9 @@ class KillableService:
         self.pid = 0
         self.ready_s = 0.0
         self.answers = folder / "answers.log"
-        _write_home(
-            folder,
-            CONFIG.format(socket=venue_socket, symbol=BTC, durability=durability, retain_days=retain_days) + more,
-        )
+        config = CONFIG.format(socket=venue_socket, durability=durability, retain_days=retain_days)
+        config += "".join(STRATEGY_CONFIG.format(name=name, symbol=BTC) for name in strategies)
+        _write_home(folder, config + more)
         self._parent = self._start_parent()
         assert self._line() == "warm", self.log.read_text()[-3000:]
 
@@ -402,13 +426,21 @@ class KillRun:
         pause_s: float = 0.01,
         more: str = "",
         retain_days: float = 0.00001,
+        strategies: Sequence[str] = (STRATEGY_NAME,),
     ) -> None:
         """`pause_s` is between two requests of each load; `more` goes into service.toml."""
         self.seed = seed
+        self.strategies = strategies
         self.random = random.Random(f"{seed} kills")
         self.venue = VenueProcess()
         self.service = KillableService(
-            folder, self.venue.socket, store_url=store_url, durability=durability, more=more, retain_days=retain_days
+            folder,
+            self.venue.socket,
+            store_url=store_url,
+            durability=durability,
+            more=more,
+            retain_days=retain_days,
+            strategies=strategies,
         )
         self.market = Market(self.venue, seed, pause_s=2 * pause_s)
         self.loads = [Load(self.service, seed, number, self.market, pause_s=pause_s) for number in range(loads)]
@@ -466,7 +498,8 @@ class KillRun:
             within=within,
         )
         problems = [*self._unkept_promises(found), *self.listener.problems, *stop_order_problems(found)]
-        problems += [*attribution_problems(found), *self._unlisted_intents(found), *self._miscounted(found)]
+        problems += [*attribution_problems(found), *self._unlisted_intents(found), *variable_problems(found)]
+        problems += self._restless_problems(found, within)
         assert not problems, f"seed {self.seed}: {invariants.report(problems)}"
         return found
 
@@ -497,13 +530,17 @@ class KillRun:
             secrets, [self.service.folder], sql=self.service.store_url, but={"vnpy_config", "secrets", "strategies"}
         )
 
-    def _miscounted(self, found: invariants.Observed) -> Iterable[str]:
-        """The strategy's own position, as CtaEngine saves it, is the sum of its fills at the venue."""
-        truth = strategy_position(found)
-        path = self.service.data / ".vntrader" / "cta_strategy_data.json"
-        kept = json.loads(path.read_text())[STRATEGY_NAME].get("pos", 0) if path.exists() else 0
-        if abs(kept - truth) > 1e-9:
-            yield f"the strategy counts {kept:.3f}, its fills at the venue add up to {truth:.3f}"
+    def _restless_problems(self, found: invariants.Observed, within: float) -> list[str]:
+        """What strategies save and show follows the fills: looked at again until it is right, `within` s at most."""
+        deadline = time.monotonic() + within
+        while True:
+            rows, _ = invariants.read_journal(self.service.data / FILE_NAME)
+            saved = {row.key: row.data for row in rows if row.kind == "strategy.data"}
+            shown = {item["strategy_name"]: item for item in self.service.get_all("/api/v1/strategies")}
+            problems = [*miscounted(found, self.strategies, saved), *misshown(self.strategies, saved, shown)]
+            if not problems or time.monotonic() > deadline:
+                return problems
+            time.sleep(0.1)
 
     def _unlisted_intents(self, found: invariants.Observed) -> Iterable[str]:
         """An intent of which nobody knows what became must be shown to the operator."""
@@ -544,26 +581,102 @@ def _broken_promises(load: Load, key: str, sent: list[str], journal: Mapping[str
         yield f"REST key {key} was denied ({load.denied[key]}), but the venue has {sent}"
 
 
+def owner(order: Mapping[str, Any]) -> str | None:
+    """The strategy that a venue's order is of."""
+    reference: str = order["reference"]
+    return reference.removeprefix(OF_STRATEGY) if reference.startswith(OF_STRATEGY) else None
+
+
 def attribution_problems(found: invariants.Observed) -> Iterable[str]:
-    """Orders and fills of the strategy bear its name in journal and SQL, before and after each start."""
-    own = {
-        f"{found.gateway}.{orderid}": order["reference"] == f"CtaStrategy_{STRATEGY_NAME}"
-        for orderid, order in found.ledger_orders.items()
-    }
+    """Orders and fills of each strategy bear its name in journal and SQL, before and after each start."""
+    owners = {f"{found.gateway}.{orderid}": owner(order) for orderid, order in found.ledger_orders.items()}
     journal = [row.data for row in found.rows("order.updated", "trade.executed")]
     for where, rows in (("journal", journal), ("SQL", [*found.sql_orders, *found.sql_trades])):
         for row in rows:
-            if row["vt_orderid"] in own and (row["strategy_name"] == STRATEGY_NAME) != own[row["vt_orderid"]]:
+            if row["vt_orderid"] in owners and (row["strategy_name"] or None) != owners[row["vt_orderid"]]:
                 name = row.get("vt_tradeid", row["vt_orderid"])
                 yield f"{where}: {name} of order {row['vt_orderid']} is {row['strategy_name']}'s"
 
 
-def strategy_position(found: invariants.Observed) -> float:
-    """What the strategy's fills at the venue add up to."""
-    own = {o for o, order in found.ledger_orders.items() if order["reference"] == f"CtaStrategy_{STRATEGY_NAME}"}
-    signs = {"LONG": 1, "SHORT": -1}
-    fills = [trade for trade in found.ledger_trades.values() if trade["orderid"] in own]
-    return sum(signs[trade["direction"]] * float(trade["volume"]) for trade in fills)
+def positions(found: invariants.Observed) -> dict[str, float]:
+    """What each strategy's fills at the venue add up to."""
+    sums: dict[str, float] = defaultdict(float)
+    for trade in found.ledger_trades.values():
+        name = owner(found.ledger_orders[trade["orderid"]])
+        if name is not None:
+            sums[name] += SIGNS[trade["direction"]] * float(trade["volume"])
+    return sums
+
+
+def miscounted(
+    found: invariants.Observed, strategies: Iterable[str], saved: Mapping[str, Mapping[str, Any]]
+) -> Iterable[str]:
+    """A strategy's own position, as it was saved last, is the sum of its fills at the venue."""
+    truth = positions(found)
+    for name in strategies:
+        data = saved.get(name, {"variables": {}, "attributed_pos": 0})
+        for what, pos in (("pos", data["variables"].get("pos", 0)), ("attributed_pos", data["attributed_pos"])):
+            if abs(pos - truth.get(name, 0)) > TINY:
+                yield f"{what} of {name} is {pos:.3f}, its fills at the venue add up to {truth.get(name, 0):.3f}"
+
+
+def misshown(
+    strategies: Iterable[str], saved: Mapping[str, Mapping[str, Any]], shown: Mapping[str, Mapping[str, Any]]
+) -> Iterable[str]:
+    """Each strategy trades again, with the variables that it saved last."""
+    for name in strategies:
+        item = shown.get(name)
+        if item is None or item["state"] != "RUNNING":
+            yield f"strategy {name} is {item and item['state']}: {item and item['error']}"
+            continue
+        variables = saved.get(name, {"variables": {}})["variables"]
+        for what in variables.keys() & {"pos", "fills", "trail", "by_side"}:
+            if variables[what] != item["variables"][what]:
+                yield f"{what} of {name} is {item['variables'][what]}, saved was {variables[what]}"
+        if item["variables"]["ticks"] < variables.get("ticks", 0):
+            yield f"{name} has forgotten ticks: {item['variables']['ticks']} of {variables['ticks']}"
+
+
+def variable_problems(found: invariants.Observed) -> Iterable[str]:
+    """Each save of a strategy is whole, has exactly the fills before it, and forgets nothing that was saved before."""
+    sums = _running_sums(found)
+    before: dict[str, dict[str, Any]] = {}
+    for row in found.rows("strategy.data"):
+        variables, pos = row.data["variables"], row.data["variables"].get("pos", 0)
+        where = f"row {row.seq} of {row.key}"
+        if abs(pos - row.data["attributed_pos"]) > TINY:
+            yield f"{where}: pos {pos}, attributed {row.data['attributed_pos']}"
+        seqs, totals = sums.get(row.key, ([], []))
+        total = totals[n - 1] if (n := bisect_right(seqs, row.data["counted_seq"])) else 0.0
+        if not found.cut and abs(pos - total) > TINY:
+            yield f"{where}: pos {pos}, its fills up to row {row.data['counted_seq']} add up to {total}"
+        if variables and "fills" in variables and not _is_whole(variables):
+            yield f"{where}: {variables}"
+        last = before.get(row.key, {})
+        if any(variables.get(name, 0) < last.get(name, 0) for name in ("ticks", "fills")):
+            yield f"{where}: {variables} after {last}"
+        before[row.key] = variables
+
+
+def _running_sums(found: invariants.Observed) -> dict[str, tuple[list[int], list[float]]]:
+    """strategy -> the rows of its fills, and what they add up to with each."""
+    sums: dict[str, tuple[list[int], list[float]]] = defaultdict(lambda: ([], []))
+    for row in found.rows("trade.executed"):
+        if row.data["strategy_name"] and not row.carried:
+            seqs, totals = sums[row.data["strategy_name"]]
+            seqs.append(row.seq)
+            totals.append((totals[-1] if totals else 0.0) + SIGNS[row.data["direction"]] * row.data["volume"])
+    return sums
+
+
+def _is_whole(variables: Mapping[str, Any]) -> bool:
+    """Whether a KillStrategy's variables fit together."""
+    fills, trail, by_side = variables["fills"], variables["trail"], variables["by_side"]
+    return (
+        trail == list(range(max(1, fills - 4), fills + 1))
+        and sum(by_side.values()) == fills
+        and sorted(variables["sides"]["$set"]) == sorted(by_side)
+    )
 
 
 def outlived_starts(found: invariants.Observed) -> list[str]:
@@ -589,3 +702,14 @@ def stop_order_problems(found: invariants.Observed) -> Iterable[str]:
             yield f"stop order {row.key} came back from {ended[row.key]} as {row.data['status']} in row {row.seq}"
         if row.data["status"] != "WAITING":
             ended[row.key] = row.data["status"]
+    if not found.cut:
+        yield from _sent_twice(found, first)
+
+
+def _sent_twice(found: invariants.Observed, stops: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
+    """The venue has at most one order for each local stop order; a KillStrategy's stops are known by their volumes."""
+    meant = Counter((stop["strategy_name"], round(stop["volume"], 3)) for stop in stops.values())
+    orders = Counter((owner(o), round(float(o["volume"]), 3)) for o in found.ledger_orders.values() if owner(o))
+    for (name, volume), count in orders.items():
+        if volume >= 1 and count > meant[name, volume]:
+            yield f"{count} orders of {name} for {meant[name, volume]} stop orders of {volume}"

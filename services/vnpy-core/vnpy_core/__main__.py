@@ -1,4 +1,4 @@
-"""The command line: `vnpy-core serve | edge | demo | init | check | migrate | data | journal | venue | backup | …`.
+"""The command line: `vnpy-core serve | edge | demo | init | check | migrate | data | strategies | journal | …`.
 
 Each command imports what it needs, so that `--help` is quick. Exit codes: 0 done, 1 refused or wrong configuration,
 2 wrong usage.
@@ -21,6 +21,7 @@ from vnpy_core.cli.data import app as data_app
 from vnpy_core.cli.edge import edge
 from vnpy_core.cli.journal import app as journal_app
 from vnpy_core.cli.quarantine import app as quarantine_app
+from vnpy_core.cli.strategies import app as strategies_app
 from vnpy_core.cli.venue import venue
 from vnpy_core.cli.watch import watch
 from vnpy_core.domain.errors import ConfigurationError, Overloaded, StorageFull
@@ -159,6 +160,7 @@ def migrate(
 app.add_typer(data_app)
 app.add_typer(journal_app)
 app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(strategies_app)
 app.command()(edge)
 app.command()(venue)
 app.command()(watch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import secrets
 import socket
@@ -33,8 +34,8 @@ from vnpy_core.bus.bus import Bus
 from vnpy_core.bus.envelope import message_of
 from vnpy_core.bus.message import Message
 from vnpy_core.bus.read_view import ReadView
-from vnpy_core.bus.topics import DataClass
-from vnpy_core.domain.errors import StorageFull, StoreUnavailable, TimeSeriesUnavailable
+from vnpy_core.bus.topics import STRATEGY_LOG, TRADE_EXECUTED, DataClass
+from vnpy_core.domain.errors import ConfigurationError, StorageFull, StoreUnavailable, TimeSeriesUnavailable
 from vnpy_core.domain.events import Log
 from vnpy_core.engine.settings import GatewaySettings
 from vnpy_core.features.auth import endpoints as auth_endpoints
@@ -48,6 +49,13 @@ from vnpy_core.features.market_data.service import MarketDataService
 from vnpy_core.features.nodes import endpoints as nodes_endpoints
 from vnpy_core.features.risk import endpoints as risk_endpoints
 from vnpy_core.features.risk.service import RiskService
+from vnpy_core.features.strategies import endpoints as strategies_endpoints
+from vnpy_core.features.strategies import rollover_endpoints, upload_endpoints
+from vnpy_core.features.strategies.logs import StrategyLogs
+from vnpy_core.features.strategies.profit import ProfitLedger
+from vnpy_core.features.strategies.rollover import Rollovers
+from vnpy_core.features.strategies.service import StrategiesService
+from vnpy_core.features.strategies.uploads import StrategyFiles
 from vnpy_core.features.streaming import endpoints as streaming_endpoints
 from vnpy_core.features.streaming.server import UVICORN_SETTINGS
 from vnpy_core.features.streaming.service import StreamingService
@@ -57,6 +65,8 @@ from vnpy_core.features.system.service import LOG_TOPICS, ComponentState, System
 from vnpy_core.features.trading import endpoints as trading_endpoints
 from vnpy_core.features.trading.idempotency import sortable_ids
 from vnpy_core.features.trading.service import TradingService
+from vnpy_core.gateways.paper.contracts import ContractTable
+from vnpy_core.gateways.paper.fees import FeeTable
 from vnpy_core.kit.clock import SystemClock
 from vnpy_core.kit.files import write_secret
 from vnpy_core.kit.flow import CreditFlow
@@ -77,6 +87,8 @@ if TYPE_CHECKING:
     from vnpy_core.engine.last_resort import LastResort
 
 JOURNAL = "journal.sqlite"
+ROLLOVERS = "rollovers.json"
+CONTRACTS = "contracts.toml"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 DRAIN_S = 3
 """How long the store may take at the end for what it lacks, seconds; the next start brings the rest."""
@@ -108,6 +120,9 @@ def build_api(settings: Settings, registry: CollectorRegistry | None = None) -> 
     for endpoints in (
         auth_endpoints,
         trading_endpoints,
+        rollover_endpoints,
+        upload_endpoints,
+        strategies_endpoints,  # after these two, whose paths could also be a strategy's name
         risk_endpoints,
         data_endpoints,
         system_endpoints,
@@ -295,6 +310,17 @@ class Service:
             still_valid=self._still_valid,
         )
         self._market_data = self._build_market_data()
+        self._strategy_logs = StrategyLogs()
+        self._profit = self._build_profit()
+        self._rollovers = Rollovers(
+            self.engine,
+            self.engine.strategies,
+            self._view,
+            self._bus,
+            self._clock,
+            file=settings.paths.data / ROLLOVERS,
+            new_id=sortable_ids(self._clock),
+        )
         self._registry = CollectorRegistry()
         self.api = build_api(settings, self._registry)
         self._stop_requested = asyncio.Event()
@@ -326,6 +352,7 @@ class Service:
         self._registry.register(outside)
         self._bus.subscribe(LOG_TOPICS, system.keep_log)
         self._bus.subscribe(LOG_TOPICS, _write_vnpy_log)
+        self._bus.subscribe([STRATEGY_LOG], self._strategy_logs.keep)
         recent, complete_from = await asyncio.to_thread(
             read_recent, self._journal, self._settings.streaming.resume_events
         )
@@ -351,10 +378,13 @@ class Service:
             place=lambda: self._streaming.seq,
         )
         await self.engine.start()
+        await self._start_profit()
+        await self._rollovers.open()
         state = self.api.state
         state.nodes = outside.nodes
         state.market_data = self._market_data
         state.trading = TradingService(self.engine, self._view, self._clock, store=self._store)
+        self._open_strategies(state.trading)
         state.risk = RiskService(self.engine, self._clock)
         state.system = system
         state.metrics = Metrics(system, self._registry)
@@ -374,7 +404,22 @@ class Service:
             rest.push_async_callback(self._streaming.close)
             rest.push_async_callback(self._market_data.close)
             rest.push_async_callback(asyncio.to_thread, self._recorder.stop)
-            await self.engine.stop()
+            rest.push_async_callback(self.engine.stop)
+            rest.push_async_callback(self._profit.stop)
+            await self._rollovers.close()
+
+    async def _start_profit(self) -> None:
+        """Fills that came meanwhile are in the view; those after them come over the bus."""
+        known = sorted(self._view.trades.values(), key=lambda trade: trade.seq)
+        self._bus.subscribe([TRADE_EXECUTED], self._profit.keep_trade)
+        await self._profit.start(self.engine.strategy_days(), known)
+
+    def _open_strategies(self, trading: TradingService) -> None:
+        state, strategies, settings = self.api.state, self.engine.strategies, self._settings
+        audit = AuditTrail(self.engine, self._clock)
+        state.strategies = StrategiesService(strategies, trading, audit, logs=self._strategy_logs, profit=self._profit)
+        state.strategy_files = StrategyFiles(settings.paths.strategies, settings.strategy_upload, strategies, audit)
+        state.rollovers = self._rollovers
 
     async def _close_sinks(self) -> None:
         await together(self._sink.close(DRAIN_S), self._outside.close())
@@ -418,9 +463,21 @@ class Service:
                 kind="",
                 data=str(settings.paths.data),
                 timeseries=timeseries.model_dump() | {"token": timeseries.token.get_secret_value()},
-                contracts=str(settings.paths.config / "contracts.toml"),
+                contracts=str(settings.paths.config / CONTRACTS),
             ),
         )
+
+    def _build_profit(self) -> ProfitLedger:
+        make = partial(
+            ProfitLedger,
+            self._view,
+            self._store,
+            self._clock,
+            self._settings.profit,
+            record=self.engine.record_strategy_day,
+        )
+        fees = _fees(self._settings.paths.config / CONTRACTS)
+        return make(fee_of=fees.fee, size_of=fees.size) if fees else make()
 
     async def run(self, listener: socket.socket, *, on_ready: Announce) -> None:
         """Serve on `listener` until `request_stop`; `on_ready` gets the address once requests are answered."""
@@ -466,7 +523,13 @@ async def _run_until_signal(settings: Settings, listener: socket.socket, on_read
     after = await stored_seq(settings)
     service = Service(settings, begin_after=after, exit_process=os._exit, last_resort=last_resort)
     serving.on_signals(service.request_stop)
-    await service.run(listener, on_ready=on_ready)
+
+    def ready(address: str) -> None:
+        # What is there by now stays. Looking through all of it stops every thread for over 0.1 s, twice a minute.
+        gc.freeze()
+        on_ready(address)
+
+    await service.run(listener, on_ready=ready)
 
 
 def _wake(loop: asyncio.AbstractEventLoop, on_commit: Callable[[], None]) -> None:
@@ -483,12 +546,24 @@ def _with_contracts(gateway: GatewaySettings, settings: Settings) -> GatewaySett
     """The paper gateway finds the configuration's contract table without being told."""
     if gateway.class_ != "vnpy_core.gateways.paper.gateway:PaperGateway" or "contracts" in gateway.setting:
         return gateway
-    setting = gateway.setting | {"contracts": str(settings.paths.config / "contracts.toml")}
+    setting = gateway.setting | {"contracts": str(settings.paths.config / CONTRACTS)}
     return gateway.model_copy(update={"setting": setting})
+
+
+def _fees(contracts: Path) -> FeeTable | None:
+    """What fills cost by the contract table; without one that can be read they cost nothing."""
+    if not contracts.exists():
+        return None
+    try:
+        return FeeTable(ContractTable(contracts))
+    except ConfigurationError as error:
+        _log.error("the strategies' profit is told before fees", detail=str(error))
+        return None
 
 
 def _write_vnpy_log(message: Message) -> None:
     log = message.data
     assert isinstance(log, Log)
     write = getattr(_vnpy_log, log.level.lower())
-    write(log.msg, source=log.source)
+    whose = {"strategy_name": log.strategy_name} if log.strategy_name else {}
+    write(log.msg, source=log.source, **whose)

@@ -30,6 +30,8 @@ from vnpy_core.features.auth.settings import AuthSettings
 from vnpy_core.features.edge.settings import EdgeSettings
 from vnpy_core.features.market_data.settings import DataSettings
 from vnpy_core.features.nodes.settings import NodeSettings
+from vnpy_core.features.strategies.settings import ProfitSettings
+from vnpy_core.features.strategies.upload_settings import StrategyUploadSettings
 from vnpy_core.features.streaming.settings import StreamingSettings
 from vnpy_core.kit.logging import is_secret_key
 from vnpy_core.kit.redis import RedisSettings
@@ -129,6 +131,8 @@ class Settings(_Frozen):
     apps: dict[str, AppSettings] = Field(default_factory=default_apps)
     gateways: dict[str, GatewaySettings] = Field(default_factory=dict)
     strategies: dict[str, StrategySettings] = Field(default_factory=dict)
+    profit: ProfitSettings = Field(default_factory=ProfitSettings)
+    strategy_upload: StrategyUploadSettings = Field(default_factory=StrategyUploadSettings)
 
     @model_validator(mode="after")
     def _strong_secret_for_strangers(self) -> Settings:

@@ -333,8 +333,8 @@ async def test_a_strategy_that_does_not_stop_well_does_not_keep_the_next_ones_tr
         await running(host, "next")
         host.main_engine.gateways["P"].tick()
         await until(lambda: list(host.view.orders()))
-        await host._cta.stop_all()
-        assert [s.trading for s in host._cta.engine.strategies.values()] == [False, False]
+        await host.strategies.stop_all()
+        assert [s.trading for s in host.strategies.cta.engine.strategies.values()] == [False, False]
 
 
 async def test_a_handler_that_hangs_does_not_hang_the_stop(run_host):
@@ -357,7 +357,9 @@ def strategy(class_name: str, **settings) -> StrategySettings:
 
 
 async def running(host, name: str):
-    await until(lambda: name in host._cta.engine.strategies and host._cta.engine.strategies[name].trading)
+    await until(
+        lambda: name in host.strategies.cta.engine.strategies and host.strategies.cta.engine.strategies[name].trading
+    )
 
 
 async def test_strategies_that_fail_in_a_callback_are_stopped_and_the_others_go_on(run_host):
@@ -374,22 +376,22 @@ async def test_strategies_that_fail_in_a_callback_are_stopped_and_the_others_go_
     async with run_host(gateways={"P": gateway("PlainGateway")}, strategies=strategies) as host:
         await connected(host)
         await running(host, "quiet")
-        engine, plain = host._cta.engine, host.main_engine.gateways["P"]
+        engine, plain = host.strategies.cta.engine, host.main_engine.gateways["P"]
         assert {"undeclared", "nowhere"}.isdisjoint(engine.strategies)
         plain.tick()
         await until(lambda: plain.orders)
         plain.tick()
-        await until(lambda: {"init", "start", "tick", "exit"} <= host._cta.failures.keys())
+        await until(lambda: {"init", "start", "tick", "exit"} <= host.strategies.cta.calls.failures.keys())
         await until(lambda: all(not o.is_active for o in host.view.orders()) and list(host.view.orders()))
         for name in ("init", "start", "tick", "exit"):
             assert (engine.strategies[name].inited, engine.strategies[name].trading) == (False, False), name
-        assert "no tick today" in host._cta.failures["tick"]
+        assert "no tick today" in host.strategies.cta.calls.failures["tick"]
         [rested] = host.view.orders()
         assert (rested.strategy_name, rested.status) == ("tick", Status.CANCELLED)
         before = engine.strategies["quiet"].ticks
         plain.tick()
         await until(lambda: engine.strategies["quiet"].ticks > before)
-        assert "broken_file" in host._cta.load_errors[0]
+        assert "broken_file" in host.strategies.load_errors()[0].file
     assert host.status().handler_errors == 0
 
 
@@ -406,7 +408,7 @@ async def test_what_is_published_of_a_strategy_that_failed_is_that_it_does_not_r
     strategies = {"init": strategy("RaisingOnInitStrategy"), "start": strategy("RaisingOnStartStrategy")}
     async with run_host(gateways={"P": gateway("PlainGateway")}, strategies=strategies) as host:
         await connected(host)
-        await until(lambda: {"init", "start"} <= host._cta.failures.keys())
+        await until(lambda: {"init", "start"} <= host.strategies.cta.calls.failures.keys())
         shown = host.view.strategies
         await until(lambda: not shown["start"].variables["trading"] and not shown["init"].variables["inited"])
 
@@ -426,9 +428,10 @@ async def test_a_strategy_that_cannot_be_made_does_not_keep_the_others_out_at_th
         await connected(host)
         await running(host, "quiet")
         host.main_engine.gateways["P"].tick()
-        await until(lambda: host._cta.engine.strategies["quiet"].ticks)
+        await until(lambda: host.strategies.cta.engine.strategies["quiet"].ticks)
         assert host.status().apps["CtaStrategy"] == "loaded"
-        assert any("strategy old" in error for error in host._cta.load_errors)
+        assert host.strategies.strategy("old").state == "FAILED"
+        assert "no attribute missing" in host.strategies.strategy("old").error
 
 
 async def test_attaching_serves_a_running_engine_and_leaves_it_as_it_was(run_host, vnpy_home):

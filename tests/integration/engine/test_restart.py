@@ -1,5 +1,6 @@
 """What a crash leaves behind, and what the next start makes of it; the crash is a copy of the files at one instant."""
 
+import asyncio
 import json
 import shutil
 import sqlite3
@@ -12,10 +13,12 @@ import pytest
 
 from integration.engine.test_host import gateway, order, until
 from testkit.gateways import HoldingGateway
+from vnpy_core.bus import records
 from vnpy_core.domain.enums import HaltScope, IntentState, ReconciliationState, Status
 from vnpy_core.domain.errors import GatewayNotReconciled, TradingHalted
 from vnpy_core.domain.events import Halt
 from vnpy_core.domain.reconciliation import DifferenceKind
+from vnpy_core.engine.apps.cta_files import DATA, FILES, SEALS
 from vnpy_core.engine.apps.cta_memory import MARK
 from vnpy_core.engine.settings import StrategySettings
 
@@ -28,12 +31,14 @@ class Crash:
     """The files as they were."""
 
     data: Path
-    cta_data: dict
-    cta_setting: dict
+    cta_files: dict[str, bytes]
 
     def lay_out(self, home: Path) -> None:
-        (home / ".vntrader" / "cta_strategy_data.json").write_text(json.dumps(self.cta_data))
-        (home / ".vntrader" / "cta_strategy_setting.json").write_text(json.dumps(self.cta_setting))
+        for name in (*FILES, SEALS):
+            path = home / ".vntrader" / name
+            path.unlink(missing_ok=True)
+            if name in self.cta_files:
+                path.write_bytes(self.cta_files[name])
 
 
 @pytest.fixture(autouse=True)
@@ -52,8 +57,8 @@ def crash(vnpy_home, tmp_path):
         ):
             source.backup(target)
         shutil.copy(tmp_path / "journal.mark", data)
-        read = (vnpy_home / ".vntrader" / name for name in ("cta_strategy_data.json", "cta_strategy_setting.json"))
-        return Crash(data, *(json.loads(path.read_text()) if path.exists() else {} for path in read))
+        paths = [vnpy_home / ".vntrader" / name for name in (*FILES, SEALS)]
+        return Crash(data, {path.name: path.read_bytes() for path in paths if path.exists()})
 
     return take
 
@@ -128,14 +133,15 @@ async def test_a_fill_that_was_journaled_but_not_counted_is_counted_at_the_start
     async with run_host(gateways={"P": gateway("HoldingGateway")}, strategies=KEEPER) as host:
         await keeper_has_traded(host)
         left = crash()
-    left.cta_data["keeper"].update({"pos": 0, MARK: 0})  # as if the process had ended before CtaEngine saved it
+    # As if the process had ended before CtaEngine saved it.
+    left.cta_files[DATA] = json.dumps({"keeper": {"traded": 0, "pos": 0, MARK: 0}}).encode()
     left.lay_out(vnpy_home)
     listed = gateway("HoldingGateway", capabilities=ALL_LISTED)
     async with run_host(gateways={"P": listed}, strategies=KEEPER, data=left.data) as host:
         cta = host.main_engine.engines["CtaStrategy"]
         await starts(host)
         assert cta.strategies["keeper"].pos == 1
-        assert json.loads((vnpy_home / ".vntrader" / "cta_strategy_data.json").read_text())["keeper"]["pos"] == 1
+    assert json.loads((vnpy_home / ".vntrader" / DATA).read_text())["keeper"]["pos"] == 1
 
 
 async def test_an_order_that_a_venue_which_lists_all_does_not_list_counts_as_cancelled(run_host, crash):
@@ -201,17 +207,17 @@ async def test_a_position_that_was_closed_while_we_were_away_is_zero_afterwards(
         await until(lambda: [k.event.volume for k in host._stage.books.positions.values()] == [0])
 
 
-async def test_what_a_strategy_counted_is_saved_in_one_write_with_its_pos(run_host, vnpy_home, monkeypatch):
-    from vnpy_ctastrategy import engine as cta_engine
-
-    written = []
-    save = cta_engine.save_json
-    monkeypatch.setattr(cta_engine, "save_json", lambda name, data: (written.append(dict(data)), save(name, data)))
+async def test_what_a_strategy_counted_is_journaled_in_one_row_with_its_pos(run_host, vnpy_home):
     async with run_host(gateways={"P": gateway("HoldingGateway")}, strategies=KEEPER) as host:
         await keeper_has_traded(host)
-        counted = [data["keeper"] for data in written if data.get("keeper", {}).get("pos") == 1]
+        await asyncio.wrap_future(host._stage.barrier())
+        rows = [row for row in host._journal.read(0, 1000) if row.kind == records.STRATEGY_DATA]
+        saved = [records.decode(row.kind, row.payload) for row in rows]
+        counted = [data for data in saved if data.variables.get("pos") == 1]
         assert counted
-        assert all(saved[MARK] > 0 for saved in counted)
+        assert all(data.counted_seq > 0 and data.attributed_pos == 1 for data in counted)
+    data = json.loads((vnpy_home / ".vntrader" / "cta_strategy_data.json").read_text())["keeper"]
+    assert (data["pos"], data[MARK]) == (1, counted[-1].counted_seq)
 
 
 async def test_a_stop_order_whose_order_was_on_its_way_as_the_process_ended_is_not_sent_twice(

@@ -21,6 +21,19 @@ TRADER_CALLS = {
     "cancel_all_orders",
     "create_subscription",
     "delete_subscription",
+    "reload_strategy_classes",
+    "add_strategy",
+    "change_strategy",
+    "remove_strategy",
+    "init_strategy",
+    "start_strategy",
+    "stop_strategy",
+    "replace_strategy_parameters",
+    "change_strategy_parameters",
+    "init_all_strategies",
+    "start_all_strategies",
+    "stop_all_strategies",
+    "roll_strategies",
     "halt_trading",
     "resume_trading",
     "import_data",
@@ -36,6 +49,7 @@ ADMIN_CALLS = {
     "resolve_intent",
     "delete_bars",
     "delete_ticks",
+    "put_strategy_file",
 }
 
 
@@ -64,6 +78,7 @@ def api():
     api.state.authenticator = Anybody()
     state = api.state
     state.trading = state.risk = state.market_data = state.system = state.metrics = state.auth = Absent()
+    state.strategies = state.strategy_files = state.rollovers = Absent()
     state.nodes = Absent()
     return api
 
@@ -106,7 +121,7 @@ async def test_each_role_may_call_what_the_contract_gives_it(api):
             assert refused is not role.covers(needed), (method, template, name, role)
 
 
-async def test_every_writing_route_of_trading_risk_and_data_is_known_to_the_matrix(api):
-    rooms = ("/api/v1/trading", "/api/v1/risk", "/api/v1/data")
+async def test_every_writing_route_of_these_rooms_is_known_to_the_matrix(api):
+    rooms = ("/api/v1/trading", "/api/v1/strategies", "/api/v1/risk", "/api/v1/data")
     names = {n for m, _, t, n in operations(api) if m != "GET" and t.startswith(rooms)}
     assert names == TRADER_CALLS | ADMIN_CALLS

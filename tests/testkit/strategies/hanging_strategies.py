@@ -107,3 +107,15 @@ class LoopingOnInitStrategy(CtaTemplate):
     def on_init(self) -> None:
         while True:
             time.sleep(0.01)
+
+
+class StubbornOnInitStrategy(CtaTemplate):
+    """As the one above, and keeps what is meant to end it."""
+
+    def on_init(self) -> None:
+        while True:
+            try:
+                while True:
+                    time.sleep(0.01)
+            except BaseException:  # noqa: BLE001 - what is tested
+                pass

@@ -20,7 +20,13 @@ def test_a_message_is_encoded_with_all_its_members():
         "epoch": "e1",
         "seq": 7,
         "ts": "2026-11-21T12:00:00.123456Z",
-        "data": {"level": "INFO", "source": "引擎", "msg": '启动 "x"\n', "datetime": "2026-11-21T12:00:00.123456Z"},
+        "data": {
+            "level": "INFO",
+            "source": "引擎",
+            "msg": '启动 "x"\n',
+            "datetime": "2026-11-21T12:00:00.123456Z",
+            "strategy_name": None,
+        },
     }
 
 

@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from datetime import UTC, datetime
 
 import msgspec
@@ -13,7 +14,7 @@ from vnpy_core.bus.read_view import ReadView
 from vnpy_core.engine import bridge as bridge_module
 from vnpy_core.engine import translate
 from vnpy_core.engine.bridge import EventBridge
-from vnpy_core.engine.event_engine import InterruptibleEventEngine
+from vnpy_core.engine.event_engine import EventGuard, InterruptibleEventEngine
 from vnpy_core.engine.sequencer import Staged
 from vnpy_core.kit.flow import CreditFlow
 
@@ -149,3 +150,76 @@ async def test_after_detach_nothing_more_is_published(world):
     world.engine.put(staged(1))
     await asyncio.sleep(0.05)
     assert world.messages == []
+
+
+@pytest.fixture
+async def guarded(world):
+    """A world whose bridge hears of its guard, and whose event thread can be kept waiting."""
+    world.detach()
+    world.guard = EventGuard(world.engine)
+    world.guard.install()
+    world.detach = staticmethod(world.bridge.attach(world.engine, world.guard))
+    world.go_on = {name: threading.Event() for name in ("eFirst", "eLast")}
+    world.waits = {name: threading.Event() for name in world.go_on}
+
+    def wait(event):
+        world.waits[event.type].set()
+        world.go_on[event.type].wait(10)
+
+    for name in world.go_on:
+        world.engine.register(name, wait)
+    world.engine.put(Event("eFirst"))
+    await asyncio.to_thread(world.waits["eFirst"].wait, 10)
+    yield world
+    for event in world.go_on.values():
+        event.set()
+
+
+async def test_for_ticks_that_come_together_the_loop_is_woken_once(guarded, monkeypatch):
+    loop, wakes, after_each_tick = asyncio.get_running_loop(), [], []
+    call = loop.call_soon_threadsafe
+    guarded.engine.register("eTick.", lambda event: after_each_tick.append(len(wakes)))
+    monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *args, **how: (wakes.append(args[0]), call(*args, **how)))
+    for number in range(20):
+        guarded.engine.put(Event("eTick.", tick("rb", number)))
+    guarded.go_on["eFirst"].set()
+    await until(lambda: len(guarded.messages) == 20)
+    assert after_each_tick == [0] * 19 + [1]
+    assert [message.data.tick_seq for message in guarded.messages] == list(range(1, 21))
+
+
+async def test_a_tick_that_comes_alone_is_published_before_its_strategies_have_returned(guarded):
+    guarded.go_on["eFirst"].set()
+    assert await asyncio.to_thread(guarded.guard.drain, 10)
+    guarded.engine.register("eTick.", lambda event: guarded.go_on["eLast"].wait(10))
+    guarded.engine.put(Event("eTick.", tick("rb")))
+    await until(lambda: guarded.messages)
+    assert guarded.guard.busy_since is not None
+
+
+async def test_of_many_ticks_nearly_all_are_published_before_a_callback_behind_them_returns(guarded):
+    for number in range(100):
+        guarded.engine.put(Event("eTick.", tick("rb", number)))
+    guarded.engine.put(Event("eLast"))
+    guarded.go_on["eFirst"].set()
+    await asyncio.to_thread(guarded.waits["eLast"].wait, 10)
+    await until(lambda: len(guarded.messages) >= 100 - bridge_module.BURST)
+    assert guarded.guard.busy_since is not None
+
+
+async def test_a_tick_is_published_also_where_what_comes_behind_it_is_of_no_interest(guarded):
+    guarded.engine.put(Event("eTick.", tick("rb")))
+    guarded.engine.put(Event("eSomething"))
+    guarded.go_on["eFirst"].set()
+    await until(lambda: guarded.messages)
+
+
+async def test_flush_publishes_ticks_for_which_the_loop_has_not_been_woken_yet(guarded):
+    guarded.engine.put(Event("eTick.", tick("rb")))
+    guarded.engine.put(Event("eLast"))
+    guarded.go_on["eFirst"].set()
+    await asyncio.to_thread(guarded.waits["eLast"].wait, 10)
+    assert not guarded.messages
+    async with asyncio.timeout(10):
+        await guarded.bridge.flush()
+    assert guarded.messages

@@ -12,6 +12,7 @@ from vnpy.trader.constant import Interval as VnpyInterval
 from vnpy.trader.database import BarOverview, TickOverview
 from vnpy.trader.object import BarData, TickData
 
+from testkit.clock import FakeClock
 from testkit.memory_timeseries import MemoryTimeSeries
 from vnpy_core.domain.errors import TimeSeriesUnavailable, ValidationFailed
 from vnpy_core.domain.history import TICK_NUMBERS, Interval, Series, empty_bars, to_ns
@@ -160,6 +161,73 @@ def test_only_ticks_that_were_received_have_a_local_time(database):
         [tick(at(0)), tick(at(1), localtime=at(1, second=2)), tick(at(2), localtime=datetime(2026, 7, 1, 9))]
     )
     assert [each.localtime for each in ticks(database)] == [None, at(1, second=2), at(0)]
+
+
+# --- bars of what else is stored ---
+
+
+def prices(database, *moments_and_prices):
+    """Ticks that trade one lot each."""
+    database.save_tick_data(
+        [
+            tick(moment, last_price=price, volume=float(n + 1), turnover=price * (n + 1))
+            for n, (moment, price) in enumerate(moments_and_prices)
+        ]
+    )
+
+
+def test_bars_are_built_of_ticks_where_only_ticks_are_stored(database):
+    prices(database, (at(0, second=5), 10.0), (at(0, second=40), 12.0), (at(1, second=1), 11.0), (at(3), 9.0))
+    found = bars(database)
+    assert [(each.datetime, each.open_price, each.high_price, each.low_price, each.close_price) for each in found] == [
+        (at(0), 10.0, 12.0, 10.0, 12.0),
+        (at(1), 11.0, 11.0, 11.0, 11.0),
+        (at(3), 9.0, 9.0, 9.0, 9.0),
+    ]
+    assert {(each.interval, each.gateway_name, each.vt_symbol) for each in found} == {
+        (VnpyInterval.MINUTE, "DB", "rb2701.SHFE")
+    }
+    assert [each.volume for each in found][1:] == [1.0, 1.0]
+
+
+def test_stored_bars_go_first_and_then_shorter_ones(database):
+    prices(database, *((at(n), 1.0) for n in range(10)))
+    database.save_bar_data([bar(5, close_price=2.0, open_price=2.0, high_price=2.0, low_price=2.0)])
+    assert [(each.datetime, each.close_price) for each in bars(database)] == [(at(5), 2.0)]
+    assert [(each.datetime, each.close_price) for each in bars(database, interval="1h")] == [(at(0), 2.0)]
+    database.save_bar_data([bar(0, interval="1h", close_price=3.0)])
+    assert [each.close_price for each in bars(database, interval="1h")] == [3.0]
+
+
+def test_built_bars_begin_in_the_range_and_are_whole(database):
+    prices(database, *((at(n, second=s), 5.0) for n in range(4) for s in (0, 30)))
+    found = bars(database, at(0, second=1), at(2))
+    assert [(each.datetime.minute, each.volume) for each in found] == [(1, 2.0), (2, 2.0)]
+    assert [each.volume for each in bars(database, at(1), at(2))] == [2.0, 2.0]  # counted from the tick before
+
+
+def test_a_day_begins_with_the_night_before(database):
+    shanghai = ZoneInfo("Asia/Shanghai")
+    night, morning = (datetime(2026, 7, day, hour, tzinfo=shanghai) for day, hour in ((1, 21), (2, 10)))
+    prices(database, (night, 5.0), (morning, 6.0))
+    (day,) = bars(database, night, morning, interval="d")
+    assert (day.open_price, day.close_price) == (5.0, 6.0)
+    assert day.datetime == datetime(2026, 7, 2, tzinfo=shanghai)
+
+
+@pytest.mark.parametrize(("now", "closed"), [(at(2, second=59), 2), (at(3), 3), (at(0), 0)])
+def test_a_bar_that_goes_on_is_not_built(store, db_tz, monkeypatch, now, closed):
+    monkeypatch.setattr(module, "_provided", None)
+    database = module.CoreDatabase(store, FakeClock(now))
+    prices(database, *((at(n), 1.0) for n in range(3)))
+    assert len(bars(database, end=now)) == closed
+
+
+def test_where_nothing_is_stored_there_are_no_bars(database):
+    prices(database, (at(30), 1.0))
+    assert bars(database, at(0), at(10)) == bars(database, at(10), at(0)) == bars(database, symbol="cu2701") == []
+    assert bars(database, datetime(2090, 1, 1), datetime.max) == []
+    assert len(bars(database, datetime(1, 1, 2), datetime.max)) == 1
 
 
 # --- times ---

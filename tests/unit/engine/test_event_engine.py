@@ -1,3 +1,4 @@
+import random
 import threading
 import time
 from types import SimpleNamespace
@@ -5,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from vnpy.event import Event, EventEngine
 
-from vnpy_core.engine.event_engine import EventGuard, InterruptibleEventEngine
+from vnpy_core.engine.event_engine import EventGuard, EventQueue, InterruptibleEventEngine
 
 
 @pytest.fixture
@@ -230,3 +231,68 @@ def test_what_a_host_made_of_its_engine_is_called_and_given_back():
     assert seen == ["eX"]
     assert vars(engine)["stop"] is theirs
     assert "put" not in vars(engine)
+
+
+def test_the_queue_gives_all_and_each_putters_in_his_order():
+    queue, putters, each = EventQueue(), 4, 20_000
+    chance = random.Random(7)
+    pauses = [[chance.random() < 0.001 for _ in range(each)] for _ in range(putters)]
+
+    def put(number):
+        for place, pause in enumerate(pauses[number]):
+            if pause:  # so that the other side falls asleep now and then
+                time.sleep(0.001)
+            queue.put((number, place))
+
+    threads = [threading.Thread(target=put, args=(number,)) for number in range(putters)]
+    for thread in threads:
+        thread.start()
+    got = [queue.get() for _ in range(putters * each)]
+    for thread in threads:
+        thread.join()
+    for number in range(putters):
+        assert [place for putter, place in got if putter == number] == list(range(each))
+    assert queue.qsize() == 0
+
+
+def test_an_event_whose_put_was_interrupted_is_given_with_the_next():
+    queue = EventQueue()
+    queue.items.append("put, and then ended before anybody was woken")
+    queue.put("next")
+    assert [queue.get(), queue.get()] == ["put, and then ended before anybody was woken", "next"]
+
+
+def test_the_queue_can_be_looked_into_while_it_is_filled():
+    queue = EventQueue()
+    filling = threading.Thread(target=lambda: [queue.put(number) for number in range(100_000)])
+    filling.start()
+    while filling.is_alive():
+        seen = queue.queue
+        assert all(number == place for place, number in enumerate(seen))
+    filling.join()
+    assert len(queue.queue) == queue.qsize() == 100_000
+
+
+def test_idle_is_heard_when_the_queue_has_run_empty_and_not_between_events(engine, guard):
+    first_runs, go_on = threading.Event(), threading.Event()
+    heard = []
+    guard.idle = lambda: heard.append("idle")
+    engine.register("eWait", lambda event: (first_runs.set(), go_on.wait(5)))
+    engine.register("eX", lambda event: heard.append(event.data))
+    engine.put(Event("eWait"))
+    assert first_runs.wait(5)
+    for number in range(3):
+        engine.put(Event("eX", number))
+    heard.clear()
+    go_on.set()
+    assert guard.drain(5)
+    assert heard[:3] == [0, 1, 2]
+    assert set(heard[3:]) == {"idle"}
+
+
+def test_an_idle_that_raises_does_not_end_the_thread(engine, guard):
+    guard.idle = lambda: 1 / 0
+    engine.put(Event("eX"))
+    assert guard.drain(5)
+    assert guard.thread_alive
+    assert guard.handler_errors >= 1

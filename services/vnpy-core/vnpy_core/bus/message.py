@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from datetime import datetime
-from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -14,6 +13,21 @@ from vnpy_core.domain.events import Event, RiskEvent
 
 _encoder = msgspec.json.Encoder()
 _packer = msgspec.msgpack.Encoder()
+
+
+R = TypeVar("R")
+
+
+class once(Generic[R]):
+    """functools.cached_property without its lock, which before Python 3.12 costs more than what is made here."""
+
+    def __init__(self, make: Callable[[Any], R]) -> None:
+        self._make = make
+        self.__doc__ = make.__doc__
+
+    def __get__(self, owner: Any, kind: Any = None) -> R:
+        made = owner.__dict__[self._make.__name__] = self._make(owner)
+        return made
 
 
 class Message:
@@ -46,24 +60,24 @@ class Message:
         if payload is not None:
             self.payload = payload
 
-    @cached_property
+    @once
     def data_class(self) -> topics.DataClass:
         """What happens to it when a reader is slow."""
         if self.topic == topics.RISK_EVENT and isinstance(self.data, RiskEvent) and not self.data.seq:
             return topics.DataClass.LATEST  # a rule's own state, which is not journaled
         return topics.data_class(self.topic)
 
-    @cached_property
+    @once
     def payload(self) -> bytes:
         """`data` as JSON. Raises TypeError, ValueError or RecursionError for what JSON has no words for."""
         return _encoder.encode(self.data) if self._origin is None else self._origin.payload
 
-    @cached_property
+    @once
     def packed(self) -> bytes:
         """`data` as MessagePack, the very maps and texts of the JSON. Raises as `payload`, and OverflowError."""
         return _packer.encode(msgspec.json.decode(self.payload)) if self._origin is None else self._origin.packed
 
-    @cached_property
+    @once
     def head(self) -> bytes:
         """`{"topic":…,"epoch":…,"seq":…,"ts":…`: the beginning of every form in which it is sent."""
         return b'{"topic":%b,"epoch":"%b","seq":%d,"ts":%b' % (
@@ -73,17 +87,17 @@ class Message:
             _encoder.encode(self.ts),
         )
 
-    @cached_property
+    @once
     def json(self) -> bytes:
         """`{"topic":…,"epoch":…,"seq":…,"ts":…,"data":{…}}`, encoded at the first call and shared after it."""
         return b'%b,"data":%b}' % (self.head, self.payload)
 
-    @cached_property
+    @once
     def text(self) -> str:
         """`json` as a text, for those who send texts."""
         return self.json.decode()
 
-    @cached_property
+    @once
     def memo(self) -> dict[Hashable, Any]:
         """Where those who send it keep what they made of it, so that each form is made once."""
         return {}

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vnpy_core.domain.errors import ConfigurationError, CoreError
+from vnpy_core.cli.connecting import DEFAULT_URL, Token, User, client_of, endings, printable
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from vnpy_core.client import Client, StreamMessage
     from vnpy_core.domain.events import Event
-
-DEFAULT_URL = "http://127.0.0.1:8006"
 
 Show = Callable[[str, "datetime | None", "Event"], None]
 """Prints one event of a topic, told at a time."""
@@ -33,12 +29,8 @@ def watch(
         list[str] | None,
         typer.Option(help=f"Of the service or an edge; again for more to turn to. Default: {DEFAULT_URL}"),
     ] = None,
-    token: Annotated[
-        str, typer.Option(envvar="VNPYCORE_TOKEN", help="An access token or API key.", show_default=False)
-    ] = "",
-    user: Annotated[
-        str, typer.Option(help="Log in so at the first --url; the password from $VNPYCORE_PASSWORD or asked for.")
-    ] = "",
+    token: Token = "",
+    user: User = "",
     every_tick: Annotated[
         bool, typer.Option("--every-tick", help="All ticks, not the newest when they pile up.")
     ] = False,
@@ -46,23 +38,11 @@ def watch(
 ) -> None:
     """Show events as they happen, until Ctrl-C; a lost connection is made again and goes on where it was."""
     try:
-        with _endings():
-            client = _client(url or [DEFAULT_URL], token, user)
+        with endings():
+            client = client_of((url or [DEFAULT_URL])[0], token, user)
             asyncio.run(_watch(client, topics, url or [DEFAULT_URL], _printer(as_json), conflate=not every_tick))
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
-
-
-def _client(urls: list[str], token: str, user: str) -> Client:
-    """Raises ConfigurationError."""
-    from vnpy_core.client import Client
-
-    if user:
-        password = os.environ.get("VNPYCORE_PASSWORD") or typer.prompt("password", hide_input=True, err=True)
-        return Client(urls[0], username=user, password=password)
-    if not token:
-        raise ConfigurationError("this needs a token (--token or $VNPYCORE_TOKEN), or --user")
-    return Client(urls[0], token=token)
 
 
 async def _watch(client: Client, topics: list[str], urls: list[str], show: Show, *, conflate: bool) -> None:
@@ -110,14 +90,12 @@ def _human_lines() -> Show:
     from rich.text import Text
 
     console = Console(soft_wrap=True, highlight=False)
-    # A venue's texts hold what a terminal would obey.
-    printable = dict.fromkeys([*range(32), *range(127, 160)], "�")
 
     def show(topic: str, ts: datetime | None, event: Event) -> None:
         time = getattr(event, "datetime", None) or getattr(event, "updated_at", None) or ts
         clock = time.astimezone().strftime("%H:%M:%S.%f")[:-3] if time else "            "
         words, style = describe(topic, event)
-        console.print(Text(f"{clock} ", style="dim"), Text(words.translate(printable), style=style), sep="")
+        console.print(Text(f"{clock} ", style="dim"), Text(printable(words), style=style), sep="")
         sys.stdout.flush()
 
     return show
@@ -149,7 +127,7 @@ def describe(topic: str, event: Event) -> tuple[str, str]:  # noqa: PLR0911 - a 
         case events.Halt():
             return f"trading {'halted' if event.active else 'resumed'} by {event.by}: {event.reason}", "bold red"
         case events.Log():
-            return f"{event.source:<20} {event.level:<11} {event.msg}", ""
+            return f"{event.strategy_name or event.source:<20} {event.level:<11} {event.msg}", ""
         case events.Gateway():
             return f"{event.gateway_name:<20} {event.state:<11} {event.message}", ""
     import msgspec
@@ -163,16 +141,3 @@ _ORDER_STYLES = {"ALLTRADED": "green", "CANCELLED": "yellow", "REJECTED": "red"}
 def _side(event: Any) -> str:
     offset = "" if event.offset == "NONE" else f" {event.offset}"
     return f"{event.direction}{offset}"
-
-
-@contextlib.contextmanager
-def _endings() -> Iterator[None]:
-    try:
-        yield
-    except CoreError as error:
-        typer.echo(f"vnpy-core: {error.detail}", err=True)
-        raise typer.Exit(1) from None
-    except BrokenPipeError:
-        # The reader of our output went away, as in `vnpy-core watch 'tick.*' | head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(1) from None

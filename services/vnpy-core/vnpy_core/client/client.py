@@ -14,6 +14,7 @@ from vnpy_core.client.backoff import Uniform
 from vnpy_core.client.http import Http
 from vnpy_core.client.messages import Encoding
 from vnpy_core.client.rest import Data, Risk, System, Trading, new_client_order_id
+from vnpy_core.client.strategies import Strategies
 from vnpy_core.client.stream import Stream
 from vnpy_core.client.tokens import FixedToken, Issued, Login, ProvidedTokens, TokenSource
 from vnpy_core.domain.errors import ConfigurationError
@@ -21,10 +22,10 @@ from vnpy_core.kit.clock import SystemClock
 
 
 class Client:
-    """One service or edge, over REST (`trading`, `risk`, `data`, `system`) and `/ws` (`stream`). Loop thread only.
+    """One service or edge, over REST (`trading`, `strategies`, `risk`, `data`, `system`) and `/ws` (`stream`).
 
-    An async context; every call raises `domain.errors.CoreError` in the service's words, `ServiceUnreachable` where
-    none answers. A log-in is made at the first call and renews itself.
+    Loop thread only. An async context; every call raises `domain.errors.CoreError` in the service's words,
+    `ServiceUnreachable` where none answers. A log-in is made at the first call and renews itself.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Client:
         self._http = Http(self._client, None, sleep)
         self._http.tokens = self._source(token, username, password, token_provider)
         self.trading = Trading(self._http, new_id)
+        self.strategies = Strategies(self._http)
         self.risk = Risk(self._http)
         self.data = Data(self._http)
         self.system = System(self._http)

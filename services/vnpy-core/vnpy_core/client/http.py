@@ -74,9 +74,11 @@ class Http:
         """Read; tried again where the connection breaks. Raises CoreError."""
         return decoded((await self._request("GET", path, query=query)).content, kind)
 
-    async def call(self, method: str, path: str, kind: type[T], body: Mapping[str, object] | None = None) -> T:
+    async def call(
+        self, method: str, path: str, kind: type[T], body: Mapping[str, object] | None = None, **query: object
+    ) -> T:
         """Do something, once. Raises CoreError; OutcomeUnknown where the connection broke before the answer came."""
-        return decoded((await self._request(method, path, body=body)).content, kind)
+        return decoded((await self._request(method, path, query=query, body=body)).content, kind)
 
     async def send(self, method: str, path: str, body: Mapping[str, object] | None = None) -> None:
         """As `call`, for what answers nothing."""

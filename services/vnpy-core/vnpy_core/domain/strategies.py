@@ -12,7 +12,9 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     type: str
-    """`int`, `float`, `number`, `bool`, `str`, `list`, `dict` or `any`: what a value is checked against.
+    """`int`, `float`, `number`, `bool`, `str`, `list`, `dict`, `any` or `object`: what a value is checked against.
+
+    `object` is what JSON cannot hold, an enum say: `default` is its text, and it cannot be set.
 
     An annotation decides; without one the default does, and a whole number as default admits broken ones (`number`).
     """

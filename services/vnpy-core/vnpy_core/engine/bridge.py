@@ -27,6 +27,7 @@ from vnpy_core.bus.message import Message
 from vnpy_core.bus.read_view import ReadView
 from vnpy_core.domain import events
 from vnpy_core.engine import translate
+from vnpy_core.engine.event_engine import EventGuard
 from vnpy_core.engine.sequencer import Staged
 from vnpy_core.engine.stage import EVENT_ADOPTED_ORDER, EVENT_ADOPTED_TRADE, EVENT_DENIED, EVENT_HALT
 from vnpy_core.ports.clock import Clock
@@ -36,6 +37,8 @@ BATCH = 256
 """Messages published per turn of the loop, so that requests get theirs between."""
 TICK_LIMIT = 20_000
 """Messages waiting for the loop past which a newer tick replaces the waiting one of its symbol."""
+BURST = 32
+"""Ticks for which the loop is woken once, where they come together."""
 HOLD_AT, RELEASE_AT = 2_000, 500
 """Messages waiting at which a fast replay pauses and goes on."""
 
@@ -76,6 +79,7 @@ class EventBridge:
         self._tick_seqs: dict[str, int] = {}
         self._on_tick = on_tick
         self._put: Callable[[Event], None] = lambda event: None
+        self._guard: EventGuard | None = None
         self._handlers: dict[str, Callable[[Event], None]] = {
             EVENT_TICK: self._tick,
             EVENT_ORDER: lambda event: self._staged(event, topics.ORDER_UPDATED),
@@ -96,13 +100,20 @@ class EventBridge:
         """Messages that wait for the loop."""
         return len(self._inbox) + len(self._late_ticks)
 
-    def attach(self, event_engine: EventEngine) -> Callable[[], None]:
-        """Listen to VnPy's base event types; returns the way to stop."""
+    def attach(self, event_engine: EventEngine, guard: EventGuard | None = None) -> Callable[[], None]:
+        """Listen to VnPy's base event types; returns the way to stop.
+
+        With the engine's `guard` the loop is woken once for ticks that come together.
+        """
         self._put = event_engine.put
+        if guard is not None:
+            self._guard, guard.idle = guard, self._wake_for_ticks
         for event_type, handler in self._handlers.items():
             event_engine.register(event_type, handler)
 
         def detach() -> None:
+            if guard is not None:
+                self._guard, guard.idle = None, lambda: None
             for event_type, handler in self._handlers.items():
                 event_engine.unregister(event_type, handler)
 
@@ -130,8 +141,9 @@ class EventBridge:
 
     async def flush(self) -> None:
         """Return when everything that was queued before the call has been published."""
-        while self._inbox or self._late_ticks:  # noqa: ASYNC110 - each turn of the loop publishes a batch
-            await asyncio.sleep(0)
+        while self._inbox or self._late_ticks:
+            self._wake()  # perhaps nobody has been woken for the last ticks yet
+            await asyncio.sleep(0)  # each turn of the loop publishes a batch
 
     def _tick(self, event: Event) -> None:
         data: Any = event.data
@@ -149,7 +161,9 @@ class EventBridge:
         if waiting > HOLD_AT and not self._holding:
             self._holding = True
             self._flow.hold("bridge")
-        self._wake()
+        guard = self._guard
+        if guard is None or not guard.waiting or waiting >= BURST:
+            self._wake()
 
     def _conflated(self, topic: str, message: Message, waiting: int) -> bool:
         with self._late_lock:
@@ -193,6 +207,10 @@ class EventBridge:
     def emit_risk(self, event: events.RiskEvent) -> None:
         """A rule's new state. Event thread."""
         self.emit(topics.RISK_EVENT, event.rule, event)
+
+    def _wake_for_ticks(self) -> None:
+        if self._inbox:
+            self._wake()
 
     def _wake(self) -> None:
         if not self._scheduled:

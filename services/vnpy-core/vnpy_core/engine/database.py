@@ -6,7 +6,7 @@ Times without a zone are in VnPy's `database.timezone` (DB_TZ), as they are for 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from datetime import datetime
 from itertools import repeat
@@ -20,6 +20,7 @@ from vnpy.trader.database import DB_TZ, BarOverview, BaseDatabase, TickOverview
 from vnpy.trader.object import BarData, TickData
 
 from vnpy_core.domain import history
+from vnpy_core.domain.bars import COLUMNS, Period, bars_from_bars, bars_from_ticks, end_of, span_of
 from vnpy_core.domain.errors import TimeSeriesUnavailable, ValidationFailed
 from vnpy_core.domain.history import (
     BAR_NUMBERS,
@@ -31,6 +32,8 @@ from vnpy_core.domain.history import (
     Series,
     TickArray,
 )
+from vnpy_core.kit.clock import SystemClock
+from vnpy_core.ports.clock import Clock
 from vnpy_core.ports.timeseries import TimeSeriesStore
 
 GATEWAY_NAME = "DB"
@@ -38,6 +41,8 @@ GATEWAY_NAME = "DB"
 
 _INTERVALS = {interval: history.Interval(interval.value) for interval in Interval if interval is not Interval.TICK}
 _EPOCH = history.to_datetime(0)
+_LOOK_BACK = 100
+"""Among so many ticks before a range one with a price is looked for: what the first bar's volume counts from."""
 _Data = TypeVar("_Data", BarData, TickData)
 _Rows = npt.NDArray[np.void]
 
@@ -58,9 +63,10 @@ def provided() -> TimeSeriesStore | None:
 class CoreDatabase(BaseDatabase):  # type: ignore[misc]
     """VnPy's database driver. Any thread; calls block, and raise what the store raises."""
 
-    def __init__(self, store: TimeSeriesStore | None = None) -> None:
+    def __init__(self, store: TimeSeriesStore | None = None, clock: Clock | None = None) -> None:
         """On the store that is provided at the time of a call, or if none is, on `store`."""
         self._own = store
+        self._clock = clock or SystemClock()
         self._names: dict[Series, str] = {}
 
     @property
@@ -96,15 +102,17 @@ class CoreDatabase(BaseDatabase):  # type: ignore[misc]
     def load_bar_data(
         self, symbol: str, exchange: Exchange, interval: Interval, start: datetime, end: datetime
     ) -> list[BarData]:
-        """The bars from `start` to `end`, both included, by time."""
+        """The bars from `start` to `end`, both included, by time.
+
+        Where none are stored there, they are built of stored 1-minute bars, or else of stored ticks; one that is not
+        over yet is left out then.
+        """
         kept = _INTERVALS.get(interval)
         if kept is None:
             return []
-        series = Series(symbol, exchange.name)
-        bars: list[BarData] = []
-        for rows in self.store.bars(series, kept, *_bounds(start, end)):
-            bars += _objects(BarData, series, rows, BAR_NUMBERS, interval=repeat(interval))
-        return bars
+        series, bounds = Series(symbol, exchange.name), _bounds(start, end)
+        bars = _bars(series, self.store.bars(series, kept, *bounds), interval)
+        return bars or _bars(series, self._built(series, kept, *bounds), interval)
 
     def load_tick_data(self, symbol: str, exchange: Exchange, start: datetime, end: datetime) -> list[TickData]:
         """The ticks from `start` to `end`, both included, by time."""
@@ -135,6 +143,29 @@ class CoreDatabase(BaseDatabase):  # type: ignore[misc]
     def get_tick_overview(self) -> list[TickOverview]:
         """Which ticks there are. Their times have no zone, as VnPy's window expects them."""
         return [TickOverview(**_covered(kept)) for kept in self._overview() if kept.interval is None]
+
+    def _built(self, series: Series, interval: history.Interval, start_ns: int, end_ns: int) -> list[BarArray]:
+        """Bars that begin in the range and are over, of what the first that there is gives: 1-minute bars, ticks."""
+        period, now_ns = Period.parse(interval), history.to_ns(self._clock.now())
+        end_ns = min(end_ns, now_ns)
+        for chunks in self._sources(series, period, start_ns, end_ns) if start_ns < end_ns else ():
+            found = [bars[(bars["ts"] >= start_ns) & (bars["ts"] < end_ns)] for bars in chunks]
+            if found and found[-1].size and end_of(int(found[-1]["ts"][-1]), period, series.exchange) > now_ns:
+                found[-1] = found[-1][:-1]
+            if any(bars.size for bars in found):
+                return found
+        return []
+
+    def _sources(self, series: Series, period: Period, start_ns: int, end_ns: int) -> Iterator[Iterator[BarArray]]:
+        """Whole bars at both ends: those of a day begin with the night before."""
+        first = max(span_of(start_ns, period, series.exchange)[0], FIRST_NS)
+        last = min(span_of(end_ns - 1, period, series.exchange)[1], LAST_NS)
+        if period.interval is not history.Interval.MINUTE:
+            minutes = self.store.bars(series, history.Interval.MINUTE, first, last)
+            yield bars_from_bars(minutes, period, series.exchange)
+        before = self.store.last_ticks(series, first, _LOOK_BACK)
+        ticks = self.store.ticks(series, first, last, columns=COLUMNS)
+        yield bars_from_ticks(ticks, period, series.exchange, before)
 
     def _overview(self) -> list[history.Coverage]:
         """What VnPy can name: a store that others write to may have exchanges that VnPy does not know."""
@@ -169,6 +200,13 @@ def tick_array(ticks: Sequence[TickData]) -> TickArray:
     if any(received):
         array["localtime"] = _all_ns([moment or _EPOCH for moment in received])
     return _filled(array, ticks, TICK_NUMBERS)
+
+
+def _bars(series: Series, chunks: Iterable[BarArray], interval: Interval) -> list[BarData]:
+    bars: list[BarData] = []
+    for rows in chunks:
+        bars += _objects(BarData, series, rows, BAR_NUMBERS, interval=repeat(interval))
+    return bars
 
 
 def _filled(array: _Rows, objects: Sequence[BarData | TickData], names: Sequence[str]) -> _Rows:

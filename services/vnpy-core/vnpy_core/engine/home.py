@@ -185,4 +185,4 @@ def _load_vnpy_settings(data: Path, settings: dict[str, Any]) -> None:
         try:
             _read_settings(path)
         except ConfigurationError as error:
-            _log.error("a file of VnPy's is broken; the app that reads it will not start", detail=error.detail)
+            _log.error("a file of VnPy's is broken; the app that reads it may not start", detail=error.detail)

@@ -49,14 +49,12 @@ from vnpy_core.domain.events import (
     Order,
     OrderIntent,
     Position,
-    StopOrderUpdate,
+    StrategyDay,
     Tick,
-    Trade,
 )
 from vnpy_core.domain.reconciliation import Reconciliation
 from vnpy_core.engine import translate
 from vnpy_core.engine.apps.algo import AlgoFacade
-from vnpy_core.engine.apps.cta import CtaFacade
 from vnpy_core.engine.apps.data import HistoryQueries
 from vnpy_core.engine.apps.loader import load_apps
 from vnpy_core.engine.apps.risk import RiskFacade
@@ -72,6 +70,7 @@ from vnpy_core.engine.quarantine import Entry, Quarantine
 from vnpy_core.engine.recovery import Recovery
 from vnpy_core.engine.settings import AppSettings, EngineSettings, GatewaySettings, StrategySettings, default_apps
 from vnpy_core.engine.stage import EVENT_ADOPTED_ORDER, EVENT_HALT, STALL_S, Stage, load_books
+from vnpy_core.engine.strategies import StrategyHost
 from vnpy_core.engine.watchdog import Hang, Watchdog
 from vnpy_core.kit.tasks import BackgroundTasks, in_own_thread
 from vnpy_core.ports.clock import Clock
@@ -84,8 +83,6 @@ BACKLOG_LIMIT = 100_000
 """Messages waiting for the loop past which new orders are refused: orders and trades are never dropped."""
 ADOPT_INTERVAL_S = 1.0
 WATCH_INTERVAL_S = 0.5
-LAST_ROWS = 10
-"""Journal rows before the end in which the order of a stop order that was just triggered is looked for."""
 LATE_S = 0.5
 """An event thread that is later than this is gone past when a person wants everything cancelled."""
 
@@ -145,8 +142,6 @@ class EngineHost:
         self._journal = journal
         books = Books()
         load_books(journal, books)
-        self._first_seq = journal.state().last_seq
-        """The last number before this start."""
         self._stage = Stage(
             journal,
             books,
@@ -182,7 +177,6 @@ class EngineHost:
             require_account=require_account,
         )
         self._quarantine = Quarantine(settings.data)
-        self._last_resort = last_resort
         self._watchdog = Watchdog(
             self._guard,
             clock,
@@ -216,8 +210,24 @@ class EngineHost:
         self._apps: dict[str, str] = {}
         self._risk: RiskFacade | None = None
         self._algo: AlgoFacade | None = None
-        self._cta: CtaFacade | None = None
-        self._waiting_strategies: dict[str, StrategySettings] = {}
+        self.strategies = StrategyHost(
+            settings.strategies,
+            settings.engine,
+            main_engine=self.main_engine,
+            guard=self._guard,
+            commands=self._commands,
+            bridge=self._bridge,
+            stage=self._stage,
+            view=view,
+            clock=clock,
+            quarantine=self._quarantine,
+            tasks=self._tasks,
+            last_resort=last_resort,
+            first_seq=journal.state().last_seq,
+            is_tradable=self._is_tradable,
+            cancel=self._cancel_somehow,
+        )
+        """Implements `ports.strategies.StrategyEngine`."""
         self._stopping = False
         self.is_durable = False
         """After `stop`: whether the journal has all that was acted upon."""
@@ -235,7 +245,7 @@ class EngineHost:
             for name, entry in self._quarantine.entries().items():
                 _log.warning("in quarantine", name=name, reason=entry.reason, since=entry.at.isoformat())
             self._undo.callback(self._commands.close)
-            self._undo.callback(self._bridge.attach(self.main_engine.event_engine))
+            self._undo.callback(self._bridge.attach(self.main_engine.event_engine, self._guard))
             signs = [topics.CONTRACT_UPDATED, topics.ACCOUNT_UPDATED]
             self._undo.callback(self._bus.subscribe(signs, self._on_sign_of_life))
             shown = [topics.POSITION_UPDATED, topics.ACCOUNT_UPDATED]
@@ -256,9 +266,7 @@ class EngineHost:
         else:
             self._gateways.load()
         self._tasks.spawn(self._keep_watching(), "watch the gateways' connections")
-        await self._add_strategies()
-        self._judge_last_words()
-        await self._restore_strategies()
+        await self.strategies.begin(self._apps.get("CtaStrategy", ""), attached=self._attached)
         await self._gateways.auto_connect()
 
     def emit(self, topic: str, key: str, data: Event) -> None:
@@ -487,6 +495,17 @@ class EngineHost:
         """See `ports.engine.TradingEngine`."""
         await asyncio.wrap_future(self._stage.record(records.AUDIT, audit.target, audit))
 
+    # --- what is kept of the strategies' profit ---
+
+    def record_strategy_day(self, day: StrategyDay) -> None:
+        """Journal it; returns at once. Where the journal cannot be written now, it is written later."""
+        self._stage.record(records.STRATEGY_DAY, day.strategy_name, day)
+
+    def strategy_days(self) -> dict[str, StrategyDay]:
+        """The last one on record of each strategy."""
+        days = self._stage.inspect(lambda books: [kept.event for kept in books.strategy_days.values()])
+        return {day.strategy_name: day for day in days if isinstance(day, StrategyDay)}
+
     # --- start ---
 
     def _remember(self) -> None:
@@ -545,29 +564,6 @@ class EngineHost:
             await asyncio.sleep(WATCH_INTERVAL_S)
             self._gateways.all()
 
-    async def _restore_strategies(self) -> None:
-        """Give CtaEngine back what it keeps in memory only: whose orders are whose, and which fills were counted."""
-        if self._cta is None or not self._cta_works:
-            return
-        memory = self._cta.memory
-        self._stage.sequencer.bound = memory.attribute
-        known = self._stage.inspect(_everything)
-        highest_stop = self._stage.inspect(lambda books: books.highest_stop)
-        orders = self._stage.inspect(_orders_by_their_ids)
-        trades = [event for event in known["trades"] if isinstance(event, Trade)]
-        stops, sent = self._stage.inspect(lambda books: _waiting_stops(books, self._first_seq))
-        for stop in sent:
-            _log.error(
-                "a stop order is not put back into force: its order seems to have been sent as the process ended",
-                strategy_name=stop.strategy_name,
-                stop_orderid=stop.stop_orderid,
-            )
-            # Or the next start, which looks at other rows, would put it back.
-            ended = msgspec.structs.replace(stop, status="CANCELLED")
-            self._stage.record(topics.STOP_ORDER_UPDATED, stop.stop_orderid, ended)
-            self._bridge.emit(topics.STOP_ORDER_UPDATED, stop.stop_orderid, ended)
-        await self._commands.run(lambda: memory.restore(orders, trades, stops, highest_stop), deadline_s=30)
-
     async def _load_apps(self) -> None:
         if self._attached:
             self._apps = dict.fromkeys(self.main_engine.apps, "loaded")
@@ -588,6 +584,7 @@ class EngineHost:
             await asyncio.sleep(ADOPT_INTERVAL_S)
             self._apps = dict.fromkeys(self.main_engine.apps, "loaded")
             self._install_facades()
+            await self.strategies.adopt(self._apps.get("CtaStrategy", ""))
             self._gateways.adopt()
 
     def _install_facades(self) -> None:
@@ -597,11 +594,8 @@ class EngineHost:
             self._risk = RiskFacade(engines["RiskManager"], event_engine, self._clock, self._bridge.emit_risk)
             self._risk.install()
             self._undo.callback(self._risk.uninstall)
-        if self._cta is None and "CtaStrategy" in engines:
-            emit, quarantine = self._bridge.emit, self._quarantine
-            self._cta = CtaFacade(self.main_engine, event_engine, self._guard, self._commands, emit, quarantine)
-            self._cta.install()
-            self._undo.callback(self._cta.uninstall)
+        if (uninstall := self.strategies.install()) is not None:
+            self._undo.callback(uninstall)
         if self._algo is None and "AlgoTrading" in engines:
             self._algo = AlgoFacade(self.main_engine, event_engine, self._commands, self._bridge.emit)
             self._algo.install()
@@ -609,61 +603,19 @@ class EngineHost:
 
     def _engines_to_init(self) -> dict[str, Callable[[], None]]:
         """VnPy leaves calling `init_engine` to each app's window."""
-        own = {"CtaStrategy": self._cta.init_engine} if self._cta else {}
+        own = {"CtaStrategy": self.strategies.init_engine} if self.strategies.cta else {}
         others = ("AlgoTrading", "CtaBacktester")
         return own | {n: self.main_engine.engines[n].init_engine for n in others if n in self.main_engine.engines}
-
-    @property
-    def _cta_works(self) -> bool:
-        """Not with a broken strategy file: CtaEngine would forget positions, and write over what it did not read."""
-        return self._apps.get("CtaStrategy") == "loaded"
-
-    async def _add_strategies(self) -> None:
-        for name, settings in self._settings.strategies.items():
-            try:
-                if self._cta is None or not self._cta_works:
-                    raise ConfigurationError(f"the CtaStrategy app is not loaded: {self._apps.get('CtaStrategy', '')}")
-                await self._cta.add(name, settings)
-                self._waiting_strategies[name] = settings
-            except CoreError as error:
-                _log.error("a strategy could not be added", strategy_name=name, detail=error.detail)
 
     def _on_sign_of_life(self, message: Message) -> None:
         event = message.data
         assert isinstance(event, Contract | Account)
         self._gateways.on_sign_of_life(event.gateway_name)
         if isinstance(event, Contract) and self._gateways.is_connected(event.gateway_name):
-            if any(settings.vt_symbol == event.vt_symbol for settings in self._waiting_strategies.values()):
-                self._tasks.spawn(self._start_strategies(), "start strategies")
+            self.strategies.on_contract(event.vt_symbol)
 
     async def _start_strategies(self) -> None:
-        """Initialise and start the configured strategies whose contract is there by now."""
-        for name, settings in list(self._waiting_strategies.items()):
-            if self._cta is None or not self._is_tradable(self._cta.vt_symbol(name)):
-                continue
-            if self._waiting_strategies.pop(name, None) is None:
-                continue
-            try:
-                if settings.auto_init or settings.auto_start:
-                    await self._cta.init(name)
-                if settings.auto_start:
-                    await self._cta.start(name)
-            except Exception as error:  # noqa: BLE001 - a guarded door: CtaEngine subscribes, and a gateway may raise
-                _log.error("a strategy could not be started", strategy_name=name, detail=describe(error))
-            await self._cancel_if_held(name)
-        for name, settings in self._waiting_strategies.items():
-            _log.warning(
-                "a strategy waits for its contract and its gateway's reconciliation",
-                strategy_name=name,
-                vt_symbol=settings.vt_symbol,
-            )
-
-    async def _cancel_if_held(self, name: str) -> None:
-        """A strategy in quarantine has nobody who looks after the orders that it left behind."""
-        if self._quarantine.entry(name) is None:
-            return
-        left = [order for order in self._view.active_orders.values() if order.strategy_name == name]
-        await asyncio.gather(*(self._cancel_somehow(order) for order in left))
+        await self.strategies.start_waiting()
 
     def _ids_unique(self, gateway_name: str) -> bool:
         return self._gateways.ids_unique(gateway_name)
@@ -688,29 +640,13 @@ class EngineHost:
         self._gate.halts = {**self._gate.halts, halt_key(halt): halt}
         self._tasks.spawn(self._halt_past_event_thread(halt), "halt for a hang")
         if hang.strategy_name is not None:
-            self._tasks.spawn(self._put_away(hang.strategy_name), f"stop {hang.strategy_name}")
+            self._tasks.spawn(self.strategies.put_away(hang.strategy_name), f"stop {hang.strategy_name}")
 
     async def _halt_past_event_thread(self, halt: Halt) -> None:
         active = self._stage.inspect(_active_orders)
         asked = await cancel_at_gateways(self.main_engine.gateways, active)
         _log.warning("orders were asked to cancel past the event thread", asked=asked, of=len(active))
         await self.halt(halt, cancel=False)
-
-    async def _put_away(self, name: str) -> None:
-        """Its callback may yet return by itself; it must not go on."""
-        if self._cta is not None:
-            await self._cta.fail(name, "a callback did not return in time")
-
-    def _judge_last_words(self) -> None:
-        """An earlier process stood still and was ended: the strategies whose code was running then must not run."""
-        if self._last_resort is None or not (words := self._last_resort.last_words):
-            return
-        held = self._cta.running_in(words) if self._cta else []
-        _log.critical("an earlier process stood still and was ended", quarantined=held, stack=words)
-        for name in held:
-            entry = Entry(reason="the process stood still in its code", at=self._clock.now(), stack=words)
-            self._quarantine.add(name, entry)
-        self._last_resort.forget()
 
     def _hold(self, hang: Hang, reason: str) -> None:
         self._quarantine.add(hang.culprit, Entry(reason=reason, at=self._clock.now(), stack=hang.stack))
@@ -720,8 +656,7 @@ class EngineHost:
     async def _quiesce(self, reached: bool) -> None:
         """Bring trading to rest while everything still works."""
         if reached:
-            if self._cta:
-                await self._step("stop strategies", self._cta.stop_all())
+            await self._step("stop strategies", self.strategies.stop_all())
             if self._algo:
                 await self._step("stop algos", self._algo.stop_all())
             if self._settings.engine.cancel_on_stop:
@@ -803,31 +738,6 @@ class EngineHost:
 
 def _active_orders(books: Books) -> list[Order]:
     return [k.event for k in books.orders.values() if isinstance(k.event, Order) and k.event.is_active]
-
-
-def _orders_by_their_ids(books: Books) -> list[Order]:
-    """Without those whose venue has given their id to another one since."""
-    orders = ((uid, kept.event) for uid, kept in books.orders.items())
-    return [order for uid, order in orders if isinstance(order, Order) and books.uid(order.vt_orderid) == uid]
-
-
-def _waiting_stops(books: Books, last_seq: int) -> tuple[list[StopOrderUpdate], list[StopOrderUpdate]]:
-    """Local stop orders that wait, and those whose order was meant to be sent among the last rows before `last_seq`.
-
-    A stop order is TRIGGERED in the journal only after its order was sent: a kill between the two would send it twice.
-    """
-    late = {
-        (record.intent.strategy_name, record.intent.vt_symbol, record.intent.direction, record.intent.volume)
-        for record in books.intents.values()
-        if isinstance(record.intent, OrderIntent) and last_seq - LAST_ROWS < record.kept.seq <= last_seq
-    }
-    waiting: list[StopOrderUpdate] = []
-    sent: list[StopOrderUpdate] = []
-    for kept in books.stop_orders.values():
-        if isinstance(stop := kept.event, StopOrderUpdate):
-            is_sent = (stop.strategy_name, stop.vt_symbol, stop.direction, stop.volume) in late
-            (sent if is_sent else waiting).append(stop)
-    return waiting, sent
 
 
 def _everything(books: Books) -> dict[str, list[Event]]:

@@ -29,6 +29,10 @@ class EngineSettings(_Frozen):
     news; then it is compared with the books, and only then orders pass. Seconds."""
     watchdog_s: float = Field(default=5.0, gt=0, le=600)
     """The event thread counts as stuck when a ping takes longer than this, seconds."""
+    init_limit_s: float = Field(default=300.0, gt=0, le=86_400)
+    """A strategy's on_init that takes longer is ended, and the strategy put into quarantine. Seconds."""
+    load_limit_s: float = Field(default=10.0, gt=0, le=600)
+    """A strategy file that takes longer to load is given up, seconds."""
 
 
 class AppSettings(_Frozen):

@@ -12,10 +12,12 @@ from operator import attrgetter, itemgetter
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 from vnpy.trader import object as vnpy
 from vnpy.trader.constant import Direction, Exchange, Offset, OrderType, Status
 
 from vnpy_core.domain import enums, events
+from vnpy_core.domain.setting_check import LARGEST
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 
@@ -220,21 +222,18 @@ def log(log: vnpy.LogData) -> events.Log:
     return events.Log(
         level=_LEVELS.get(log.level, enums.LogLevel.INFO),
         source=log.gateway_name,
-        msg=log.msg,
+        msg=plain(log.msg),
         datetime=log.time.astimezone(UTC),
     )
 
 
-def strategy(data: Mapping[str, Any]) -> events.StrategyUpdate:
-    """`CtaTemplate.get_data()`."""
-    return events.StrategyUpdate(
-        strategy_name=data["strategy_name"],
-        class_name=data["class_name"],
-        vt_symbol=data["vt_symbol"],
-        author=str(data["author"]),
-        parameters=plain(data["parameters"]),
-        variables=plain(data["variables"]),
-    )
+def strategy_log(data: vnpy.LogData) -> events.Log:
+    """A line of CtaEngine's. `LogData.extra["strategy_name"]` says whose it is; so does its text, from here on not."""
+    name = (data.extra or {}).get("strategy_name")
+    line = log(data)
+    if name is None:
+        return line
+    return msgspec.structs.replace(line, strategy_name=name, msg=line.msg.removeprefix(f"[{name}]").lstrip())
 
 
 def stop_order(stop_order: Any) -> events.StopOrderUpdate:
@@ -265,13 +264,33 @@ def algo(data: Mapping[str, Any]) -> events.AlgoUpdate:
     )
 
 
+_PLAIN = frozenset({type(None), bool, float})
+
+
 def plain(value: Any) -> Any:
     """`value` made of what JSON can hold: enums by name, times in UTC, numpy scalars as numbers, the rest as text."""
+    if type(value) in _PLAIN:  # most of a strategy's variables, which are shown at each of its fills
+        return value
+    if callable(getattr(value, "item", None)) and getattr(value, "ndim", None) == 0:
+        number = value.item()
+        return repr(value) if type(number) is type(value) else plain(number)
+    return _plain_scalar(value) if isinstance(value, Enum | str | int | float) else _plain_thing(value)
+
+
+def _plain_scalar(value: Enum | str | float) -> Any:
     match value:
         case Enum():
             return value.name
-        case None | bool() | int() | float() | str():
-            return value
+        case str():
+            return str.encode(value, errors="replace").decode()  # without half surrogates
+        case int():
+            return int(value) if abs(value) <= LARGEST else str(int(value))
+        case _:
+            return float(value)
+
+
+def _plain_thing(value: Any) -> Any:
+    match value:
         case datetime():
             return utc(value)
         case Mapping():
@@ -280,10 +299,8 @@ def plain(value: Any) -> Any:
             return [plain(v) for v in value]
         case set() | frozenset():
             return sorted((plain(v) for v in value), key=repr)
-        case _ if callable(getattr(value, "item", None)) and getattr(value, "ndim", None) == 0:
-            return plain(value.item())
         case _:
-            return repr(value)
+            return plain(repr(value))
 
 
 def _direction(direction: Any) -> enums.Direction | None:

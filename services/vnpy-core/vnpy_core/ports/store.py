@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from vnpy_core.domain.enums import Status
-from vnpy_core.domain.events import Contract, Order, StrategyUpdate, Trade
+from vnpy_core.domain.events import Contract, Order, StrategyDay, StrategyUpdate, Trade
 from vnpy_core.ports.journal import Row
 
 SeqKey = tuple[int, str]
@@ -123,6 +123,10 @@ class Store(Protocol):
 
     async def order_by_client_id(self, client_order_id: str) -> Order | None:
         """The newest order that a caller named so."""
+        ...
+
+    async def strategy_days(self, name: str, start_day: str = "", end_day: str = "") -> list[StrategyDay]:
+        """A strategy's days from `start_day` to `end_day` (ISO dates, both counting in; empty: no bound), by day."""
         ...
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 import pytest
@@ -13,11 +13,13 @@ from testkit.journal_rows import at, order, row
 from vnpy_core.adapters.store.records import Fact, State, read
 from vnpy_core.bus import records, topics
 from vnpy_core.domain.errors import PoisonRow
-from vnpy_core.domain.events import Event
+from vnpy_core.domain.events import StrategyDay
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 
-def sample(type_: type[Event]) -> Event:
-    """An event with something in every field."""
+def sample(type_: type[S]) -> S:
+    """An event or a part of one with something in every field."""
 
     def value(hint: Any) -> Any:
         if isinstance(hint, UnionType):
@@ -25,6 +27,8 @@ def sample(type_: type[Event]) -> Event:
         kind = get_origin(hint) or hint
         if isinstance(kind, type) and issubclass(kind, str):
             return next(iter(kind)) if kind is not str else "x"  # type: ignore[call-overload]
+        if kind is list and (inner := get_args(hint)[0]) is not str:
+            return [sample(inner)]
         plain: dict[Any, Any] = {float: 1.5, int: 7, bool: True, datetime: at(0), list: ["x"], dict: {"x": 1}}
         return plain[kind]
 
@@ -55,6 +59,12 @@ def test_a_state_keeps_the_seq_under_which_it_was_published() -> None:
     kept = read(row(50, records.CARRIED + topics.ORDER_UPDATED, "c1", order(3)))
     assert isinstance(kept, State)
     assert (kept.record["seq"], kept.record["epoch"], kept.record["uid"]) == (3, "e1", "c1")
+
+
+def test_each_day_of_a_strategy_has_a_row_of_its_own_also_when_it_is_carried() -> None:
+    day = sample(StrategyDay)
+    read_rows = [read(row(9, prefix + records.STRATEGY_DAY, "x", day)) for prefix in ("", records.CARRIED)]
+    assert [each.record["uid"] for each in read_rows if isinstance(each, State)] == ["x/x", "x/x"]
 
 
 def test_a_state_without_a_seq_counts_by_its_row() -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, not
 from vnpy_core.adapters.store import tables
 from vnpy_core.adapters.store.records import event_of
 from vnpy_core.adapters.store.types import micros
-from vnpy_core.domain.events import Order, Quarantine, Trade
+from vnpy_core.domain.events import Order, Quarantine, StrategyDay, Trade
 from vnpy_core.ports.store import DeadLetter, OrderQuery, SeqKey, TradeQuery
 
 _HOUR = 3_600_000_000
@@ -37,6 +37,18 @@ def newest_order(connection: Connection, **wanted: str) -> Order | None:
     statement = select(table).filter_by(**wanted).order_by(table.c.seq.desc()).limit(1)
     row = connection.execute(statement).mappings().first()
     return None if row is None else event_of(Order, row)
+
+
+def strategy_days(connection: Connection, name: str, start_day: str, end_day: str) -> list[StrategyDay]:
+    """See the port."""
+    table = tables.strategy_days
+    wanted = [
+        table.c.strategy_name == name,
+        *([table.c.day >= start_day] if start_day else []),
+        *([table.c.day <= end_day] if end_day else []),
+    ]
+    rows = connection.execute(select(table).where(*wanted).order_by(table.c.day)).mappings()
+    return [event_of(StrategyDay, row) for row in rows]
 
 
 def dead_letters(connection: Connection, limit: int) -> list[DeadLetter]:

@@ -22,11 +22,12 @@ from vnpy_core.domain.events import (
     PositionBase,
     Quarantine,
     RiskEvent,
+    StrategyDay,
     Trade,
 )
 from vnpy_core.ports.journal import Row
 
-E = TypeVar("E", Order, Trade)
+E = TypeVar("E", Order, Trade, StrategyDay)
 
 
 class Target(NamedTuple):
@@ -49,6 +50,9 @@ _STATES: dict[str, Target] = {
     topics.ACCOUNT_UPDATED: Target(tables.accounts, merge.latest),
     topics.STOP_ORDER_UPDATED: Target(tables.stop_orders, merge.latest),
     topics.RISK_HALT: Target(tables.halts, merge.latest),
+    records.STRATEGY_SETTING: Target(tables.strategy_settings, merge.latest),
+    records.STRATEGY_DATA: Target(tables.strategy_data, merge.latest),
+    records.STRATEGY_DAY: Target(tables.strategy_days, merge.latest),
     records.ORDER_INTENT: INTENTS,
     records.QUOTE_INTENT: INTENTS,
     records.INTENT_OUTCOME: INTENTS,
@@ -154,11 +158,17 @@ def _halt(_event: Event, values: Record, place: Record) -> Record:
     return {**values, **place, "active": int(values["active"])}
 
 
+def _strategy_day(event: Event, values: Record, place: Record) -> Record:
+    assert isinstance(event, StrategyDay)
+    return {**values, **place, "uid": f"{event.strategy_name}/{event.day}"}
+
+
 _EXTRAS: dict[str, Callable[[Event, Record, Record], Record]] = {
     topics.ORDER_UPDATED: _order,
     records.ORDER_SETTLED: _order,
     topics.QUOTE_UPDATED: _quote,
     topics.RISK_HALT: _halt,
+    records.STRATEGY_DAY: _strategy_day,
     records.ORDER_INTENT: _intent,
     records.QUOTE_INTENT: _intent,
     records.INTENT_OUTCOME: _outcome,

@@ -23,7 +23,7 @@ from vnpy_core.adapters.store.schema import Step
 from vnpy_core.adapters.store.settings import StoreSettings
 from vnpy_core.adapters.store.url import WRITES, is_sqlite, make_engine
 from vnpy_core.domain.errors import ConfigurationError, PoisonRow, StoreUnavailable
-from vnpy_core.domain.events import Contract, Order, Quarantine, StrategyUpdate, Trade
+from vnpy_core.domain.events import Contract, Order, Quarantine, StrategyDay, StrategyUpdate, Trade
 from vnpy_core.ports.clock import Clock
 from vnpy_core.ports.journal import Row
 from vnpy_core.ports.store import DeadLetter, OrderQuery, SeqKey, TradeQuery, Watermark
@@ -157,6 +157,10 @@ class SqlStore:
     async def order_by_client_id(self, client_order_id: str) -> Order | None:
         """See the port."""
         return await self.ask(lambda run: queries.newest_order(run, client_order_id=client_order_id))
+
+    async def strategy_days(self, name: str, start_day: str = "", end_day: str = "") -> list[StrategyDay]:
+        """See the port."""
+        return await self.ask(lambda run: queries.strategy_days(run, name, start_day, end_day))
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
         """See the port."""

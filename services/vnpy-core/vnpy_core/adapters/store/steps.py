@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, Inspector, MetaData, Table, inspect
+from typing import Any
+
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Column, Connection, Inspector, MetaData, Table, inspect
 
 from vnpy_core.domain.errors import ConfigurationError
 
@@ -10,7 +14,7 @@ from vnpy_core.domain.errors import ConfigurationError
 def create_missing(connection: Connection, metadata: MetaData) -> None:
     """Create those tables and indexes that are not there yet.
 
-    Raises ConfigurationError where a table of this name has other columns: it is somebody else's.
+    Raises ConfigurationError where a table of this name lacks one of the columns: it is somebody else's.
     """
     collation = _binary_collation(connection)
     found = inspect(connection)
@@ -25,11 +29,23 @@ def create_missing(connection: Connection, metadata: MetaData) -> None:
             table.create(connection)
 
 
+def add_missing(connection: Connection, table: str, *columns: Column[Any]) -> None:
+    """Add those columns to a table that it has not yet; each may be empty, or has a `server_default` for its rows."""
+    present = {column["name"] for column in inspect(connection).get_columns(table)}
+    operations = Operations(MigrationContext.configure(connection))
+    for column in columns:
+        if column.name not in present:
+            operations.add_column(table, column)
+
+
 def _check_ours(found: Inspector, table: Table) -> None:
-    strange = {column.name for column in table.columns} ^ {column["name"] for column in found.get_columns(table.name)}
-    if strange:
-        names = ", ".join(sorted(strange))
-        raise ConfigurationError(f"store.url: the database has a table {table.name!r} that is not ours: see {names}")
+    """It may have more columns: a later migration adds some."""
+    lacking = {column.name for column in table.columns} - {column["name"] for column in found.get_columns(table.name)}
+    if lacking:
+        names = ", ".join(sorted(lacking))
+        raise ConfigurationError(
+            f"store.url: the database has a table {table.name!r} that is not ours: it lacks {names}"
+        )
 
 
 def _create_missing_indexes(connection: Connection, found: Inspector, table: Table) -> None:

@@ -52,6 +52,11 @@ def _contract_of() -> tuple[Column[Any], ...]:
     )
 
 
+def _code() -> tuple[Column[Any], ...]:
+    """Which code a strategy runs."""
+    return Column("class_file", UID, nullable=False), Column("class_hash", NAME, nullable=False)
+
+
 def _money(*names: str, nullable: bool = False) -> tuple[Column[Any], ...]:
     return tuple(Column(name, Exact, nullable=nullable) for name in names)
 
@@ -187,7 +192,59 @@ strategies = _table(
     Column("author", Text, nullable=False),
     Column("parameters", Json, nullable=False),
     Column("variables", Json, nullable=False),
+    Column("inited", Boolean, nullable=False),
+    Column("trading", Boolean, nullable=False),
+    *_money("pos"),
+    Column("state", WORD, nullable=False),
+    Column("error", Text),
+    Column("auto_start", Boolean, nullable=False),
+    *_money("attributed_pos"),
+    *_code(),
+    Column("class_is_old", Boolean, nullable=False),
     Column("updated_at", Micros, nullable=False),
+)
+
+strategy_settings = _table(
+    "strategy_settings",
+    _uid(),
+    *_place(),
+    Column("strategy_name", ID, nullable=False),
+    Column("class_name", ID, nullable=False),
+    Column("vt_symbol", SYMBOL, nullable=False),
+    Column("setting", Json, nullable=False),
+    Column("auto_start", Boolean, nullable=False),
+    Column("configured", Boolean, nullable=False),
+    *_code(),
+    Column("removed", Boolean, nullable=False),
+    Column("by", ID, nullable=False),
+    Column("at", Micros, nullable=False),
+)
+
+strategy_data = _table(
+    "strategy_data",
+    _uid(),
+    *_place(),
+    Column("strategy_name", ID, nullable=False),
+    Column("variables", Json, nullable=False),
+    *_money("attributed_pos"),
+    Column("counted_seq", BigInteger, nullable=False),
+    Column("at", Micros, nullable=False),
+)
+
+strategy_days = _table(
+    "strategy_days",
+    _uid(),  # name and day: the journal's rows have the name as their key
+    *_place(),
+    Column("strategy_name", ID, nullable=False),
+    Column("day", WORD, nullable=False),
+    *_money("realised", "unrealised", "fees", "turnover"),
+    Column("trades", BigInteger, nullable=False),
+    Column("wins", BigInteger, nullable=False),
+    Column("losses", BigInteger, nullable=False),
+    Column("legs", Json, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("at", Micros, nullable=False),
+    Index(None, "strategy_name", "day"),
 )
 
 stop_orders = _table(

@@ -1,44 +1,46 @@
-"""CtaStrategy: strategies added, initialised and started by configuration, with failures that show."""
+"""CtaStrategy: CtaEngine with strategies that may fail, hang and be asked for by others than its window."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import inspect
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import structlog
-from vnpy.event import Event, EventEngine
+from vnpy.event import EVENT_TIMER, Event, EventEngine
 from vnpy.trader.event import EVENT_ORDER, EVENT_TRADE
-from vnpy_ctastrategy.base import EVENT_CTA_LOG, EVENT_CTA_STOPORDER, EVENT_CTA_STRATEGY
+from vnpy.trader.object import LogData
+from vnpy_ctastrategy import CtaTemplate, TargetPosTemplate
+from vnpy_ctastrategy.base import APP_NAME, EVENT_CTA_LOG, EVENT_CTA_STOPORDER, EVENT_CTA_STRATEGY
 
 from vnpy_core.bus import topics
 from vnpy_core.domain.errors import Conflict, CoreError, NotFound, ValidationFailed, describe
-from vnpy_core.domain.events import Event as DomainEvent
+from vnpy_core.domain.events import StrategySetting
 from vnpy_core.engine import translate
-from vnpy_core.engine.apps.cta_memory import CtaMemory
-from vnpy_core.engine.commands import CommandDoor
+from vnpy_core.engine.apps import cta_stops, mails
+from vnpy_core.engine.apps.cta_calls import EVENT_FAILED, CtaCalls
+from vnpy_core.engine.apps.cta_classes import StrategyClasses
+from vnpy_core.engine.apps.cta_init import EVENT_PREPARED, CtaInits, DidNotReturn
+from vnpy_core.engine.apps.cta_memory import CtaMemory, Record
+from vnpy_core.engine.apps.cta_show import CtaShow, Emit
 from vnpy_core.engine.event_engine import EventGuard
 from vnpy_core.engine.last_resort import was_running
 from vnpy_core.engine.quarantine import Quarantine
-from vnpy_core.engine.settings import StrategySettings
-from vnpy_core.kit.tasks import Daemons
+from vnpy_core.engine.settings import EngineSettings
+from vnpy_core.ports.clock import Clock
 
-Emit = Callable[[str, str, DomainEvent], None]
-INIT_TOLD_S = 60.0
-"""How often an on_init that takes long is told of: it may read years of bars, or hang."""
+_OURS = ("call_strategy_func", "init_strategy", "start_strategy", "write_log")
+_TEMPLATES = (CtaTemplate, TargetPosTemplate)
 
 _log = structlog.get_logger(__name__)
 
 
 class CtaFacade:
-    """One CtaEngine; its coroutines run on the loop, its handlers on the event thread.
+    """One CtaEngine. Unless a method says otherwise it runs on the event thread.
 
-    Its one wrap, of `call_strategy_func`, remembers what a callback raised: CtaEngine only logs it, then calls a
-    strategy whose on_init failed initialised and one whose on_start failed trading.
+    In the engine's place it calls strategies, initialises and starts them: CtaEngine calls one whose on_init failed
+    initialised, one whose on_start failed trading, and waits for ever for one that does not return.
     """
 
     def __init__(
@@ -46,35 +48,61 @@ class CtaFacade:
         main_engine: Any,
         event_engine: EventEngine,
         guard: EventGuard,
-        commands: CommandDoor,
+        settings: EngineSettings,
+        *,
         emit: Emit,
+        record: Record,
+        clock: Clock,
         quarantine: Quarantine,
+        on_failed: Callable[[str], None],
     ) -> None:
-        self.engine = main_engine.get_engine("CtaStrategy")
-        self.failures: dict[str, str] = {}
-        """strategy_name -> the last lines of what a callback raised."""
-        self.load_errors: list[str] = []
-        self.memory = CtaMemory(self.engine)
+        """`record` is `Stage.record`; `on_failed` hears, on any thread, of each strategy that has just failed."""
+        self.engine = main_engine.get_engine(APP_NAME)
+        self.memory = CtaMemory(self.engine, record, clock)
+        self.classes = StrategyClasses(self.engine, limit_s=settings.load_limit_s)
+        self.calls = CtaCalls(
+            self.engine, event_engine, guard, may_call=self.memory.may_call, on_failed=self._on_failed
+        )
+        self.shown = CtaShow(self.engine, self.memory, self.classes, self.calls, emit=emit, clock=clock)
+        self.inits = CtaInits(
+            self.engine,
+            main_engine,
+            event_engine,
+            self.calls,
+            limit_s=settings.init_limit_s,
+            clock=clock,
+            quarantine=quarantine,
+            show=self.shown.show,
+        )
+        self.shown.is_initialising = self.inits.is_under_way
         self._main_engine = main_engine
         self._event_engine = event_engine
         self._guard = guard
-        self._commands = commands
         self._emit = emit
-        self._quarantine = quarantine
+        self._clock = clock
+        self._tell_failed = on_failed
         self._handlers = {
             EVENT_CTA_LOG: self._on_log,
-            EVENT_CTA_STRATEGY: self._on_strategy,
+            EVENT_CTA_STRATEGY: self.shown.on_strategy,
             EVENT_CTA_STOPORDER: self._on_stop_order,
+            EVENT_TIMER: self.shown.on_timer,
             EVENT_ORDER: self._on_order,
+            EVENT_PREPARED: self.inits.on_prepared,
+            EVENT_FAILED: lambda event: self.calls.cancel_orders(event.data),
         }
 
+    # --- in and out of the engine ---
+
     def install(self) -> None:
-        """Wrap the engine and listen to its events; the process's own engine is initialised too. Any thread."""
-        self._call = self.engine.call_strategy_func
-        self.engine.call_strategy_func = self._call_strategy_func
-        # The interpreter waits at its end for VnPy's own, for ever where an on_init does not return.
-        self._init_executor, self.engine.init_executor = self.engine.init_executor, Daemons("cta-init")
+        """Take the places in the engine, and listen to its events. Any thread."""
+        self.engine.call_strategy_func = self.calls.call
+        self.engine.init_strategy = self.inits.begin
+        self.engine.start_strategy = self._start_strategy
+        self.engine.write_log = self._write_log
+        self.classes.install()
         self.memory.install()
+        cta_stops.install(self.engine)
+        self._guard.on_error = self.calls.handler_failed
         self._guard.precede(EVENT_TRADE, self.memory.before_trade)
         self._gave_send_email = not hasattr(self._main_engine, "send_email")
         if self._gave_send_email:
@@ -84,202 +112,267 @@ class CtaFacade:
             self._event_engine.register(event_type, handler)
 
     def uninstall(self) -> None:
-        """Give the engines their own methods back."""
+        """Give the engines their own methods back; VnPy's files are complete then. Any thread; waits a moment."""
         for event_type, handler in self._handlers.items():
             self._event_engine.unregister(event_type, handler)
-        self.engine.__dict__.pop("call_strategy_func", None)
-        self.engine.init_executor = self._init_executor
+        for name in _OURS:
+            self.engine.__dict__.pop(name, None)
+        cta_stops.uninstall(self.engine)
+        self.classes.uninstall()
         self.memory.uninstall()
         if self._gave_send_email:
             self._main_engine.__dict__.pop("send_email", None)
 
     def init_engine(self) -> None:
-        """Load the strategy classes and VnPy's own strategy files; a file that fails is logged and kept out.
+        """Load the classes and the strategies of VnPy's files; what fails is logged and kept out.
 
         Blocks while modules are imported; not for the event thread.
         """
-        self.engine.add_strategy = self._add_remembered
+        self.engine.add_strategy = self._make_remembered
         try:
-            with self._guard.capture_logs() as lines:
-                self.engine.init_engine()
+            self.engine.init_engine()
         finally:
             del self.engine.add_strategy
-        self.load_errors += [line for line in lines if "Traceback (most recent call last)" in line]
-        for error in self.load_errors:
-            _log.error("a strategy or its file could not be loaded", detail=error)
 
     def running_in(self, words: str) -> list[str]:
-        """The strategies whose class's file is on a stack in `words`; before any is initialised."""
-        strategies = self.engine.strategies.items()
-        return [name for name, strategy in strategies if was_running(words, Path(inspect.getfile(type(strategy))))]
+        """The strategies whose code is on a stack in `words`; before any is initialised."""
+        strategies = list(self.engine.strategies.items())
+        return [n for n, strategy in strategies if any(was_running(words, Path(f)) for f in _files_of(type(strategy)))]
 
-    async def add(self, name: str, settings: StrategySettings) -> None:
-        """Add a strategy unless it is there. Raises NotFound (class), ValidationFailed."""
-        await self._commands.run(lambda: self._add(name, settings))
+    def strategy(self, name: str) -> Any:
+        """The instance. Raises NotFound, Conflict (it could not be made). Any thread."""
+        strategy = self.engine.strategies.get(name)
+        if strategy is not None:
+            return strategy
+        if reason := self.shown.absent.get(name):
+            raise Conflict(f"strategy {name} could not be made: {reason}")
+        raise NotFound(f"there is no strategy {name}")
 
-    def vt_symbol(self, name: str) -> str:
-        """What a strategy trades. Raises NotFound."""
-        return str(self._strategy(name).vt_symbol)
+    def setting_of(self, name: str, *, auto_start: bool, configured: bool, by: str) -> StrategySetting:
+        """What is to be kept of one that is there."""
+        type_, entry = type(self.engine.strategies[name]), self.engine.strategy_setting[name]
+        return StrategySetting(
+            strategy_name=name,
+            class_name=entry["class_name"],
+            vt_symbol=entry["vt_symbol"],
+            setting=translate.plain(entry["setting"]),
+            auto_start=auto_start,
+            configured=configured,
+            class_file=self.classes.file_of(type_),
+            class_hash=self.classes.hash_of(type_),
+            by=by,
+            at=self._clock.now(),
+        )
 
-    async def init(self, name: str) -> None:
-        """Initialise and wait for it, however long its on_init takes.
+    # --- changing them ---
 
-        Raises NotFound, Conflict (in quarantine), CoreError (on_init raised).
-        """
-        self._strategy(name)
-        self._refuse_quarantined(name)
-        self.failures.pop(name, None)
-        future = await self._commands.run(lambda: self.engine.init_strategy(name))
-        waiting = asyncio.wrap_future(future)
-        while not (await asyncio.wait({waiting}, timeout=INIT_TOLD_S))[0]:
-            _log.warning("on_init has not returned; the strategies behind it wait", strategy_name=name)
-        await waiting
-        if name in self.failures:
-            # VnPy calls it initialised all the same, and would feed it ticks.
-            await self._commands.run(lambda: self._take_back(name, "inited"))
-            raise CoreError(f"strategy {name}: on_init failed: {self.failures[name]}")
+    def add(self, class_name: str, name: str, vt_symbol: str, setting: Mapping[str, Any]) -> None:
+        """Make a strategy. Raises NotFound (class), Conflict (the name is taken), ValidationFailed."""
+        if name in self.engine.strategies or name in self.shown.absent:
+            raise Conflict(f"there is a strategy {name} already")
+        self.classes.type_of(class_name)
+        if reason := self._make(class_name, name, vt_symbol, dict(setting)):
+            raise ValidationFailed(f"strategy {name}: {reason}")
 
-    async def start(self, name: str) -> None:
-        """Start it. Raises NotFound, Conflict (not initialised, in quarantine), CoreError (on_start raised)."""
-        self._refuse_quarantined(name)
-        await self._commands.run(lambda: self._start(name))
+    def make_absent(self) -> None:
+        """Make those that could not be made before, now that their class may be another one."""
+        for name in list(self.shown.absent):
+            if (kept := self.memory.setting(name)) is not None:
+                self._make_remembered(kept.class_name, name, kept.vt_symbol, dict(kept.setting))
 
-    async def fail(self, name: str, reason: str) -> None:
-        """Stop a strategy whose callback hung, once the event thread is back (60 s at most); cancel its orders."""
-        await self._commands.run(lambda: self._fail(name, reason), deadline_s=60)
-
-    async def stop_all(self) -> None:
-        """Stop every strategy that trades; each cancels its orders."""
-        await self._commands.run(self._stop_all, deadline_s=5)
-
-    def _add(self, name: str, settings: StrategySettings) -> None:
-        if name in self.engine.strategies:
-            return
-        if settings.class_name not in self.engine.classes:
-            raise NotFound(f"strategy {name}: there is no strategy class {settings.class_name}")
-        with self._guard.capture_logs() as lines:
-            try:
-                self.engine.add_strategy(settings.class_name, name, settings.vt_symbol, settings.setting)
-            except Exception as error:
-                self._forget(name, settings.vt_symbol)
-                # Or the next start would read it back from VnPy's file.
-                self.engine.remove_strategy_setting(name)
-                raise ValidationFailed(f"strategy {name}: {describe(error)}") from error
-        if name not in self.engine.strategies:
-            raise ValidationFailed(f"strategy {name}: {'; '.join(lines) or 'CtaEngine did not add it'}")
-
-    def _add_remembered(self, class_name: str, name: str, vt_symbol: str, setting: dict[str, Any]) -> None:
-        """`add_strategy` for VnPy's own file, where one that raises would keep out all others and CtaEngine itself."""
-        try:
-            type(self.engine).add_strategy(self.engine, class_name, name, vt_symbol, setting)
-        except Exception as error:  # noqa: BLE001 - a guarded door: a strategy's class may raise anything
-            self._forget(name, vt_symbol)
-            self.load_errors.append(f"strategy {name}: {describe(error)}")
-
-    def _forget(self, name: str, vt_symbol: str) -> None:
-        """Take out what `add_strategy` left of a strategy when it raised."""
-        strategy = self.engine.strategies.pop(name, None)
-        self.engine.symbol_strategy_map[vt_symbol] = [
-            other for other in self.engine.symbol_strategy_map[vt_symbol] if other is not strategy
-        ]
-
-    def _start(self, name: str) -> None:
-        strategy = self._strategy(name)
+    def start(self, name: str) -> None:
+        """Let it trade. Raises NotFound, Conflict (not initialised, trades already, on_start raised)."""
+        strategy = self.strategy(name)
+        if failure := self.calls.failures.get(name):
+            raise Conflict(f"strategy {name} has failed and must be initialised again: {failure}", state="FAILED")
         if not strategy.inited:
             raise Conflict(f"strategy {name} is not initialised")
+        if strategy.trading:
+            raise Conflict(f"strategy {name} trades already")
+        self.calls.clearing.discard(name)
         self.memory.restore_stops(name)
         self.engine.start_strategy(name)
-        if name in self.failures:
-            self._take_back(name, "trading")  # VnPy sets it after an on_start that raised
-            raise CoreError(f"strategy {name}: on_start failed: {self.failures[name]}")
+        if failure := self.calls.failures.get(name):
+            raise Conflict(f"strategy {name}: on_start failed: {failure}", state="FAILED")
 
-    def _take_back(self, name: str, flag: str) -> None:
-        """Take back a flag that VnPy set, and what it published with it."""
-        strategy = self._strategy(name)
-        setattr(strategy, flag, False)
-        self.engine.put_strategy_event(strategy)
-
-    def _refuse_quarantined(self, name: str) -> None:
-        if entry := self._quarantine.entry(name):
-            raise Conflict(
-                f"strategy {name} is in quarantine since {entry.at:%Y-%m-%d %H:%M:%S} UTC: {entry.reason}; "
-                f"`vnpy-core quarantine release {name}` lets it run again"
-            )
-
-    def _fail(self, name: str, reason: str) -> None:
-        strategy = self.engine.strategies.get(name)
-        if strategy is None or name in self.failures:
+    def stop(self, name: str) -> None:
+        """Let it trade no more. Raises NotFound, Conflict (on_stop raised; it is stopped all the same)."""
+        strategy = self.strategy(name)
+        if not strategy.trading:
             return
-        self.failures[name] = reason
-        # Not by stop_strategy, which would call it once more.
-        strategy.trading = strategy.inited = False
-        self.engine.cancel_all(strategy)
-        self.engine.put_strategy_event(strategy)
+        self.calls.clearing.add(name)
+        try:
+            self.engine.stop_strategy(name)
+        except Exception:  # noqa: BLE001 - a guarded door: a gateway that cannot cancel must not keep it trading
+            _log.exception("a strategy did not stop well", strategy_name=name)
+            self.calls.cancel_orders(strategy)
+            self.engine.sync_strategy_data(strategy)
+            self.shown.show(name)
+        if failure := self.calls.failures.get(name):
+            raise Conflict(f"strategy {name}: on_stop failed: {failure}", state="FAILED")
 
-    def _stop_all(self) -> None:
+    def stop_all(self) -> None:
+        """Stop every strategy that trades; each asks for the end of its orders."""
         for name in list(self.engine.strategies):
             try:
-                self.engine.stop_strategy(name)
-            except Exception:  # noqa: BLE001 - a gateway that cannot cancel must not keep the next ones trading
-                _log.exception("a strategy did not stop well", strategy_name=name)
+                self.stop(name)
+            except CoreError as error:
+                _log.error("a strategy did not stop well", strategy_name=name, detail=error.detail)
 
-    def _strategy(self, name: str) -> Any:
-        strategy = self.engine.strategies.get(name)
-        if strategy is None:
-            raise NotFound(f"there is no strategy {name}")
-        return strategy
+    def put_away(self, name: str, reason: str) -> None:
+        """End a strategy whose callback hung: it may have returned by itself, and must not go on."""
+        if (strategy := self.engine.strategies.get(name)) is not None:
+            self.calls.fail(strategy, DidNotReturn(reason))
 
-    def _call_strategy_func(self, strategy: Any, function: Callable[..., Any], params: Any = None) -> None:
-        if not self.memory.may_call(strategy, function):
-            return
-        name = strategy.strategy_name
-        failed_before = name in self.failures
-
-        def remembering(*args: Any) -> None:
-            with self._remember_failure(name):
-                if self._guard.on_event_thread:
-                    # A call of its own within the handler's: ending this strategy leaves the next one its tick.
-                    self._guard.callbacks.run(lambda _: function(*args), None)
-                else:
-                    function(*args)
-
-        self._call(strategy, remembering, params)
-        if name in self.failures and not failed_before:
-            # CtaEngine leaves the orders of a strategy that it stopped in the market.
-            self.engine.cancel_all(strategy)
-            self.engine.put_strategy_event(strategy)
-
-    @contextlib.contextmanager
-    def _remember_failure(self, name: str) -> Iterator[None]:
+    def edit(self, name: str, setting: Mapping[str, Any]) -> None:
+        """Set its parameters. Raises NotFound, Conflict (initialising), ValidationFailed (it does not take them)."""
+        strategy = self.strategy(name)
+        self._refuse_initialising(name)
+        before = {parameter: getattr(strategy, parameter) for parameter in strategy.parameters}
         try:
-            yield
+            self.engine.edit_strategy(name, dict(setting))
+        except BaseException as error:  # also sys.exit() in its own update_setting
+            for parameter, value in before.items():
+                setattr(strategy, parameter, value)
+            raise ValidationFailed(f"strategy {name} does not take this: {describe(error)}") from error
+
+    def remove(self, name: str) -> None:
+        """Forget it. Raises NotFound, Conflict (it trades, or is initialising)."""
+        if self.shown.absent.pop(name, None) is not None:
+            self.engine.remove_strategy_setting(name)
+            self.memory.forget(name)
+            return
+        strategy = self.strategy(name)
+        self._refuse_busy(strategy)
+        self.calls.cancel_orders(strategy)  # CtaEngine would trigger the stop orders of nobody
+        self.engine.remove_strategy(name)
+        self._hand_orders_over(strategy, None)
+        self.calls.drop(strategy)
+        self.memory.forget(name)
+        self.shown.forget(name)
+
+    def move(self, name: str, vt_symbol: str) -> None:
+        """Make it anew for another contract. Raises NotFound, Conflict, ValidationFailed."""
+        strategy = self.strategy(name)
+        self._refuse_busy(strategy)
+        try:
+            moved = type(strategy)(self.engine, name, vt_symbol, strategy.get_parameters())
+            moved.get_data()
         except BaseException as error:
-            self.failures[name] = "".join(traceback.format_exception(error)[-3:]).strip()
-            _log.exception("strategy failed and is stopped", strategy_name=name)
-            if isinstance(error, Exception):
-                raise
-            # sys.exit() in a callback: CtaEngine would let it through, to the event thread or its pool.
-            raise RuntimeError(describe(error)) from error
+            raise ValidationFailed(f"strategy {name}: {describe(error)}") from error
+        if strategy.inited:
+            self.engine.sync_strategy_data(strategy)
+        # Stop orders of before this start are about the old contract.
+        self.memory.restore_stops(name)
+        self.calls.cancel_orders(strategy)
+        self.calls.drop(strategy)
+        self.engine.strategies[name] = moved
+        self._unlist(strategy)
+        self.engine.symbol_strategy_map[vt_symbol].append(moved)
+        self._hand_orders_over(strategy, moved)
+        self.engine.update_strategy_setting(name, self.engine.strategy_setting[name]["setting"])
+
+    def _make(self, class_name: str, name: str, vt_symbol: str, setting: dict[str, Any]) -> str:
+        """Make a strategy; gives the reason where that fails, and then nothing of it is left or saved."""
+        save = self.engine.update_strategy_setting
+        # CtaEngine saves it before it is whole.
+        self.engine.update_strategy_setting = lambda other, *rest: None if other == name else save(other, *rest)
+        try:
+            with self._guard.capture_logs() as lines:
+                self.classes.type_of(class_name)
+                type(self.engine).add_strategy(self.engine, class_name, name, vt_symbol, setting)
+        except BaseException as error:  # noqa: BLE001 - a guarded door: a strategy's class may raise anything
+            self._unmake(name)
+            return describe(error)
+        finally:
+            self.engine.update_strategy_setting = save
+        if name not in self.engine.strategies:
+            return "; ".join(lines) or "CtaEngine did not add it"
+        self.engine.update_strategy_setting(name, setting)
+        return ""
+
+    def _make_remembered(self, class_name: str, name: str, vt_symbol: str, setting: dict[str, Any]) -> None:
+        """`add_strategy` for VnPy's own file, where one that raises would keep out all others and CtaEngine itself."""
+        self.shown.absent.pop(name, None)
+        if reason := self._make(class_name, name, vt_symbol, setting):
+            self.shown.absent[name] = reason
+            _log.error("a strategy could not be made", strategy_name=name, detail=reason)
+
+    def _unmake(self, name: str) -> None:
+        """Take out what `add_strategy` left of a strategy when it raised."""
+        if (strategy := self.engine.strategies.pop(name, None)) is not None:
+            self._unlist(strategy)
+
+    def _unlist(self, strategy: Any) -> None:
+        listed = self.engine.symbol_strategy_map
+        listed[strategy.vt_symbol] = [other for other in listed[strategy.vt_symbol] if other is not strategy]
+
+    def _hand_orders_over(self, strategy: Any, successor: Any) -> None:
+        """CtaEngine keeps ended orders too, and would tell a strategy that is gone of their late fills."""
+        owners = self.engine.orderid_strategy_map
+        for vt_orderid in [vt_orderid for vt_orderid, owner in list(owners.items()) if owner is strategy]:
+            if successor is None:
+                del owners[vt_orderid]
+            else:
+                owners[vt_orderid] = successor
+
+    def _refuse_initialising(self, name: str) -> None:
+        if self.inits.is_under_way(name):
+            raise Conflict(f"strategy {name} is being initialised")
+
+    def _refuse_busy(self, strategy: Any) -> None:
+        self._refuse_initialising(strategy.strategy_name)
+        if strategy.trading:
+            raise Conflict(f"strategy {strategy.strategy_name} trades; stop it first")
+
+    # --- in CtaEngine's place ---
+
+    def _start_strategy(self, name: str) -> None:
+        """`CtaEngine.start_strategy`, which calls a strategy trading also where its on_start raised."""
+        type(self.engine).start_strategy(self.engine, name)
+        strategy = self.engine.strategies[name]
+        if name in self.calls.failures:
+            strategy.trading = False
+            self.shown.show(name)
+        elif strategy.trading:
+            self.calls.started.add(name)
+
+    def _write_log(self, msg: str, strategy: Any = None) -> None:
+        """`CtaEngine.write_log`, which says whose line it is in the text only. Any thread."""
+        log = LogData(gateway_name=APP_NAME, msg=f"[{strategy.strategy_name}]  {msg}" if strategy else msg)
+        if strategy:
+            log.extra = {"strategy_name": strategy.strategy_name}
+        self._event_engine.put(Event(EVENT_CTA_LOG, log))
 
     def _send_email(self, subject: str, content: str, receiver: str | None = None) -> None:
-        self._main_engine.send_notification(content, subject)
+        mails.send(self._main_engine, subject, content)
+
+    # --- events ---
+
+    def _on_failed(self, name: str) -> None:
+        self.shown.show(name)
+        self._tell_failed(name)
 
     def _on_log(self, event: Event) -> None:
-        log = translate.log(event.data)
+        log = translate.strategy_log(event.data)
         self._emit(topics.STRATEGY_LOG, log.source, log)
 
     def _on_order(self, event: Event) -> None:
         # An order sent in the very callback that raised was not in the OMS yet when the others were cancelled.
+        if not self.calls.clearing:
+            return
         order = event.data
         strategy = self.engine.orderid_strategy_map.get(order.vt_orderid)
-        if strategy is None or strategy.trading or strategy.strategy_name not in self.failures or not order.is_active():
-            return
-        self._main_engine.cancel_order(order.create_cancel_request(), order.gateway_name)
-
-    def _on_strategy(self, event: Event) -> None:
-        update = translate.strategy(event.data)
-        self._emit(topics.STRATEGY_UPDATED, update.strategy_name, update)
+        if strategy is not None and strategy.strategy_name in self.calls.clearing and order.is_active():
+            self._main_engine.cancel_order(order.create_cancel_request(), order.gateway_name)
 
     def _on_stop_order(self, event: Event) -> None:
         update = translate.stop_order(event.data)
         self._emit(topics.STOP_ORDER_UPDATED, update.stop_orderid, update)
+
+
+def _files_of(type_: type) -> set[str]:
+    """Where a strategy's methods were compiled from, its bases' too, VnPy's templates aside."""
+    own = [cls for cls in type_.__mro__ if issubclass(cls, CtaTemplate) and cls not in _TEMPLATES]
+    functions = [value for cls in own for value in vars(cls).values() if isinstance(value, FunctionType)]
+    return {function.__code__.co_filename for function in functions}

@@ -1,0 +1,1 @@
+"""Strategies: their classes, settings, life, orders, logs and profit."""

@@ -1,0 +1,228 @@
+"""Rollovers: strategies' lots go from one contract to the next, in the strategies' names, then the strategies do.
+
+A rollover that ends early leaves a strategy with lots in both contracts. What it moved is kept, over restarts too, and
+the next rollover of the same contracts goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from vnpy_core.bus import topics
+from vnpy_core.bus.bus import Bus
+from vnpy_core.bus.message import Message
+from vnpy_core.bus.read_view import ReadView
+from vnpy_core.domain.errors import Conflict, CoreError, NotFound
+from vnpy_core.domain.events import StrategyUpdate
+from vnpy_core.features.strategies import rollover_records as records
+from vnpy_core.features.strategies.rollover_plan import Carried, Planner, RolloverPlan, RolloverRequest
+from vnpy_core.features.strategies.rollover_records import RolledStrategy, Rollover, RolloverState
+from vnpy_core.features.strategies.rollover_run import Doors, RolloverRun
+from vnpy_core.kit.tasks import BackgroundTasks
+from vnpy_core.ports.clock import Clock
+from vnpy_core.ports.engine import TradingEngine
+from vnpy_core.ports.strategies import StrategyEngine
+from vnpy_core.web.audit import AuditTrail
+
+KEPT = 100
+"""Rollovers that are remembered."""
+REPRICE_S = 2.0
+"""How long an order may wait for its fills, and how long after one without any the next is sent, seconds."""
+CLOSE_S = 2.0
+"""How long the service's end waits for cancelled orders to end, seconds."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Rollovers:
+    """Loop thread only."""
+
+    def __init__(
+        self,
+        engine: TradingEngine,
+        strategies: StrategyEngine,
+        view: ReadView,
+        bus: Bus,
+        clock: Clock,
+        *,
+        file: Path,
+        new_id: Callable[[], str],
+        reprice_s: float = REPRICE_S,
+    ) -> None:
+        """`file` is where they are kept; `new_id` makes ids of at most 32 letters that sort by time."""
+        self._strategies = strategies
+        self._bus = bus
+        self._clock = clock
+        self._file = file
+        self._new_id = new_id
+        self._doors = Doors(engine, strategies, view, clock, self._try_to_save, reprice_s)
+        self._planner = Planner(engine, strategies, view, clock)
+        self._audit = AuditTrail(engine, clock)
+        self._records: OrderedDict[str, Rollover] = OrderedDict()
+        self._runs: dict[str, RolloverRun] = {}
+        self._tasks = BackgroundTasks()
+        self._saving = asyncio.Lock()
+        self._unsubscribe: Callable[[], None] = lambda: None
+
+    async def open(self) -> None:
+        """Take over what was kept, and bring to rest what ran then. Once, after the engine has started."""
+        self._unsubscribe = self._bus.subscribe([topics.ORDER_UPDATED, topics.TRADE_EXECUTED], self._tell)
+        for record in await asyncio.to_thread(records.read, self._file):
+            self._records[record.id] = record
+            if record.state is RolloverState.RUNNING:
+                run = self._run_of(record)
+                self._tasks.spawn(self._settle(run), f"rollover {record.id} of before the restart")
+
+    async def close(self) -> None:
+        """End what runs, its orders cancelled; before the engine stops. Again is harmless."""
+        runs = list(self._runs.values())
+        for run in runs:
+            run.stop("the service stops")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                for run in runs:
+                    await run.ended.wait()
+        await self._tasks.cancel()
+        self._unsubscribe()
+
+    def rollovers(self) -> list[Rollover]:
+        """The last 100, newest first."""
+        return list(reversed(self._records.values()))
+
+    def rollover(self, rollover_id: str) -> Rollover:
+        """One of them. Raises NotFound."""
+        record = self._records.get(rollover_id)
+        if record is None:
+            raise NotFound(f"no rollover {rollover_id!r}")
+        return record
+
+    def plan(self, request: RolloverRequest) -> RolloverPlan:
+        """What would be sent now, and what speaks against it. Raises NotFound, ValidationFailed."""
+        return self._planner.plan(request, lambda strategy: self._carried(strategy, request))
+
+    async def start(self, request: RolloverRequest, *, by: str) -> Rollover:
+        """Begin. Raises NotFound, ValidationFailed, Conflict (the plan has problems), StorageFull, JournalFailed."""
+        plan = self.plan(request)
+        if plan.problems:
+            raise Conflict("; ".join(plan.problems), problems=plan.problems)
+        record = self._record_of(plan, request, by)
+        self._records[record.id] = record  # from here on its strategies are taken
+        try:
+            await self._save()
+            await self._audit.require(by, "strategies.rollover", record.id, after=msgspec.to_builtins(plan))
+        except BaseException:
+            del self._records[record.id]
+            raise
+        for old in [each for each in self._records if each not in self._runs and each != record.id][: -(KEPT - 1)]:
+            del self._records[old]
+        self._tasks.spawn(self._roll(self._run_of(record)), f"rollover {record.id}")
+        return record
+
+    def _record_of(self, plan: RolloverPlan, request: RolloverRequest, by: str) -> Rollover:
+        now = self._clock.now()
+        return Rollover(
+            id=self._new_id(),
+            state=RolloverState.RUNNING,
+            from_vt_symbol=plan.from_vt_symbol,
+            to_vt_symbol=plan.to_vt_symbol,
+            gateway_name=plan.gateway_name,
+            payup=request.payup,
+            max_volume=request.max_volume,
+            timeout_s=request.timeout_s,
+            strategies=[
+                RolledStrategy(
+                    strategy_name=part.strategy_name,
+                    pos=part.pos,
+                    old=part.old,
+                    new=part.new,
+                    lacking=part.lacking,
+                    auto_start=self._starts_by_itself(part.strategy_name),
+                )
+                for part in plan.strategies
+            ],
+            by=by,
+            created_at=now,
+            updated_at=now,
+        )
+
+    def _carried(self, strategy: StrategyUpdate, request: RolloverRequest) -> Carried:
+        """What the last rollover of a strategy left, where it did not finish."""
+        name = strategy.strategy_name
+        if (last := self._last(name)) is None:
+            return Carried()
+        record, part = last
+        if record.state is RolloverState.RUNNING:
+            return Carried(problem=f"{name} is being rolled by {record.id}")
+        if not part.is_split:
+            return Carried()
+        left = f"rollover {record.id} left {name} with {part.new_now:g} lots in {record.to_vt_symbol}"
+        if (record.from_vt_symbol, record.to_vt_symbol) != (request.from_vt_symbol, request.to_vt_symbol):
+            return Carried(problem=f"{left}: finish that one first, or say ignore_unfinished")
+        if strategy.pos != part.pos_now:
+            now = f"and a pos of {part.pos_now:g}, which is {strategy.pos:g} now"
+            return Carried(problem=f"{left} {now}: put that right by hand, then say ignore_unfinished")
+        return Carried(new=part.new_now, lacking=part.sign * part.to_open)
+
+    def _starts_by_itself(self, name: str) -> bool:
+        """Whether starts of the service are to start it; an unfinished rollover has turned that off."""
+        last = self._last(name)
+        return self._strategies.strategy(name).auto_start or (
+            last is not None and last[1].is_split and last[1].auto_start
+        )
+
+    def _last(self, name: str) -> tuple[Rollover, RolledStrategy] | None:
+        """The last rollover of a strategy, and its part."""
+        found = ((record, record.part(name)) for record in self.rollovers())
+        return next(((record, part) for record, part in found if part is not None), None)
+
+    def _run_of(self, record: Rollover) -> RolloverRun:
+        run = self._runs[record.id] = RolloverRun(record, self._doors)
+        return run
+
+    async def _roll(self, run: RolloverRun) -> None:
+        try:
+            await run.roll()
+            await self._finish(run.record)
+        finally:
+            self._let_go(run)
+
+    async def _settle(self, run: RolloverRun) -> None:
+        try:
+            if await run.settle():
+                await self._finish(run.record)
+        finally:
+            self._let_go(run)
+
+    async def _finish(self, record: Rollover) -> None:
+        record.state = record.outcome()
+        record.updated_at = self._clock.now()
+        _log.info("a rollover has ended", id=record.id, state=record.state)
+        await self._try_to_save()
+        result = msgspec.to_builtins(record)
+        await self._audit.note(record.by, "strategies.rollover_ended", record.id, after=result)
+
+    def _let_go(self, run: RolloverRun) -> None:
+        del self._runs[run.record.id]
+        run.ended.set()
+
+    def _tell(self, message: Message) -> None:
+        for run in self._runs.values():
+            run.tell(message.data)
+
+    async def _try_to_save(self) -> None:
+        try:
+            await self._save()
+        except CoreError as error:
+            _log.error("how far a rollover is could not be kept", error=error.detail)
+
+    async def _save(self) -> None:
+        """Raises StorageFull, Conflict."""
+        async with self._saving:
+            await asyncio.to_thread(records.write, self._file, records.encode(self._records.values()))
