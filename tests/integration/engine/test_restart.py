@@ -127,6 +127,23 @@ async def test_orders_are_their_strategies_again_and_stop_orders_keep_their_ids(
         assert host.view.order(sent.vt_orderid).seq  # known, whatever became of its id
 
 
+async def test_stop_orders_of_one_that_is_removed_are_not_those_of_the_next_one_of_its_name(run_host, crash, vnpy_home):
+    async with run_host(gateways={"P": gateway("HoldingGateway")}, strategies=KEEPER) as host:
+        await keeper_has_traded(host)
+        left = crash()
+    left.lay_out(vnpy_home)
+    listed = gateway("HoldingGateway", capabilities=ALL_LISTED, auto_connect=False)
+    async with run_host(gateways={"P": listed}, data=left.data) as host:
+        assert [stop.stop_orderid for stop in host.strategies.stop_orders()] == ["STOP.1"]  # it has not started yet
+        await host.strategies.remove("keeper", by="ann")
+        await until(lambda: not host.strategies.stop_orders())
+        await host.strategies.add("StopKeeperStrategy", "keeper", "rb2701.SHFE", {}, auto_start=True, by="ann")
+    listed = gateway("HoldingGateway", capabilities=ALL_LISTED)
+    async with run_host(gateways={"P": listed}, data=left.data) as host:
+        await starts(host)
+        assert host.main_engine.engines["CtaStrategy"].stop_orders == {}
+
+
 async def test_a_fill_that_was_journaled_but_not_counted_is_counted_at_the_start_and_only_once(
     run_host, crash, vnpy_home
 ):

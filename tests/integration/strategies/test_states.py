@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from integration.engine.conftest import run_host  # noqa: F401 - a fixture
-from integration.engine.test_host import connected, gateway, until
+from integration.engine.test_host import connected, gateway, order, until
 from integration.engine.test_restart import fill
 from testkit.gateways import HoldingGateway
 from vnpy_core.domain.enums import Status, StrategyState
@@ -228,6 +228,30 @@ async def test_a_handler_of_its_own_is_silent_while_it_has_failed_and_hears_agai
         assert strategy.on_timer not in handlers.get(EVENT_TIMER, [])
 
 
+async def test_a_stop_order_whose_sending_raised_is_not_sent_again_and_its_strategy_fails(trader, monkeypatch):
+    sent, send_order = [], HoldingGateway.send_order
+
+    def send(self, req):
+        sent.append(send_order(self, req))
+        raise ConnectionError("no answer")
+
+    def place(strategy):
+        strategy.ticks = 1
+        strategy.buy(3100, 1, stop=True)
+
+    monkeypatch.setattr(HoldingGateway, "send_order", send)
+    async with trader() as host:
+        await running(host)
+        await host._commands.run(lambda: place(host.strategies.cta.engine.strategies["s"]))
+        for _ in range(3):
+            venue(host).tick(price=3200)
+            await host._settle()
+        assert len(sent) == 1
+        assert host.strategies.strategy("s").state is StrategyState.FAILED
+        assert "no answer" in host.strategies.strategy("s").error
+        await until(lambda: not resting(host))  # it had reached the venue
+
+
 async def test_an_order_that_passed_the_cancel_is_asked_for_again(trader, monkeypatch):
     async with trader() as host:
         await running(host)
@@ -396,6 +420,32 @@ async def test_one_that_cannot_be_made_after_a_restart_keeps_its_pos_until_it_ca
     async with trader() as host:
         await connected(host)
         assert (await host.strategies.init("s", wait_s=5)).variables["total"] == 7
+
+
+async def test_one_that_could_not_be_made_has_its_orders_and_fills_of_meanwhile_when_it_can(trader, vnpy_home):
+    unfinished = vnpy_home / "unfinished"
+    async with trader() as host:
+        await connected(host)
+        await added(host, class_name="UnfinishedStrategy")
+    unfinished.touch()
+    try:
+        async with trader() as host:
+            await connected(host)
+            assert host.strategies.strategy("s").state is StrategyState.FAILED
+            sent = (await host.submit_order(order(reference="CtaStrategy_s", volume=3))).order
+            fill(host, sent, 1, "1")
+            await until(lambda: len(host.view.trades) == 1)
+            unfinished.unlink()
+            await host.strategies.reload()
+            found = host.strategies.strategy("s")
+            assert (found.pos, found.attributed_pos) == (1, 1)
+            fill(host, sent, 1, "2")
+            await until(lambda: host.strategies.strategy("s").pos == 2)
+            assert host.strategies.strategy("s").attributed_pos == 2
+    finally:
+        unfinished.unlink(missing_ok=True)
+    async with trader() as host:
+        assert host.strategies.strategy("s").pos == 2
 
 
 async def test_one_that_exists_keeps_its_code_when_its_file_is_edited(trader, vnpy_home, tmp_path):

@@ -63,6 +63,19 @@ def test_one_strategy_is_shown_with_all_that_it_has(cli, engine):
         "PARAMETER", "fast       10", "slow       20", "ratio      0.5", "label      a",
         "VARIABLE", "fast_ma   0", "slow_ma   0",
     ]  # fmt: skip
+    engine.put("demo", StrategyState.RUNNING, pos=7.0, attributed_pos=2.0, class_is_old=True, class_file="ma.py")
+    assert cli("show", "demo").stdout.splitlines()[:4] == [
+        "demo (DoubleMa, rb2505.SHFE) is RUNNING",
+        "it runs older code than ma.py has now",
+        "its pos is 7, the sum of its fills 2",
+        "",
+    ]
+
+
+def test_who_removes_a_strategy_with_a_position_is_told(cli, engine):
+    engine.put("demo", StrategyState.STOPPED, pos=-3.0)
+    assert "its pos of -3 stays in the account" in cli("remove", "demo", input="n\n", code=1).stderr
+    assert [each.strategy_name for each in engine.strategies()] == ["demo"]
 
 
 def test_classes_and_the_files_that_failed(cli, engine):
@@ -70,7 +83,8 @@ def test_classes_and_the_files_that_failed(cli, engine):
     assert cli("classes").stdout.splitlines() == [
         "CLASS     FILE          PARAMETERS                            ERROR",
         "DoubleMa  double_ma.py  fast=10, slow=20, ratio=0.5, label=a",
-        "draft.py: SyntaxError: no",
+        "draft.py: line one",
+        "    SyntaxError: no",
     ]
     assert json.loads(cli("classes", "--json").stdout)["items"][0]["class_name"] == "DoubleMa"
 
@@ -80,6 +94,10 @@ def test_a_reload_ends_with_1_where_a_file_failed(cli, engine):
     assert cli("reload").stdout == "1 classes\nchanged: New\nremoved: DoubleMa\n"
     engine.failed = [LoadError(file="draft.py", error="SyntaxError: no")]
     assert cli("reload", code=1).stderr == "vnpy-core: draft.py: SyntaxError: no\n"
+    engine.failed = [
+        LoadError(file="draft.py", error="did not load in 10 s and was ended in\n  line 1\n    while True: pass")
+    ]
+    assert "did not load in 10 s" in cli("reload", code=1).stderr
     assert json.loads(cli("reload", "--json", code=1).stdout)["loaded"] == ["New"]
 
 

@@ -471,7 +471,7 @@ def test_a_class_that_is_not_there_keeps_its_strategys_place_in_both_files(trade
     one.add("other")
     one.end()
     assert sorted(read(folder, SETTING)) == ["other", "s"]
-    assert read(folder, DATA)["s"] == {"pos": 3}
+    assert read(folder, DATA)["s"] == {"pos": 3, "vnpy_core_counted_seq": 0}
     again = trader()
     assert again.resolved.settings["s"].class_name == "NotThere"
     assert again.memory.attributed("s") == 3

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -79,7 +80,7 @@ def classes(url: Url = DEFAULT_URL, token: Token = "", user: User = "", as_json:
             for each in found.items
         ]
         _print(table(("CLASS", "FILE", "PARAMETERS", "ERROR"), rows))
-        _print(f"{failed.file}: {_last(failed.error)}" for failed in found.failed)
+        _print(f"{failed.file}: {failed.error}" for failed in found.failed)
 
 
 @app.command()
@@ -93,8 +94,7 @@ def reload(url: Url = DEFAULT_URL, token: Token = "", user: User = "", as_json: 
             _print([f"{len(reloaded.loaded)} classes"])
             for word, names in (("changed", reloaded.changed), ("removed", reloaded.removed), ("kept", reloaded.kept)):
                 _print([f"{word}: {', '.join(names)}"] if names else [])
-        for failed in reloaded.failed:
-            typer.echo(f"vnpy-core: {failed.file}: {printable(_last(failed.error, 1_000))}", err=True)
+        _print((f"vnpy-core: {failed.file}: {failed.error}" for failed in reloaded.failed), err=True)
     if reloaded.failed:
         raise typer.Exit(1)
 
@@ -205,10 +205,12 @@ def remove(
     token: Token = "",
     user: User = "",
 ) -> None:
-    """Forget a strategy and its variables. Its orders and trades stay on record."""
-    if not yes:
-        typer.confirm(f"forget {name} and its variables?", abort=True, err=True)
+    """Forget a strategy and its variables. Its orders and trades stay on record, and what it holds in the account."""
     with endings():
+        if not yes:
+            pos = _ask(url, token, user, lambda client: client.strategies.get(name)).pos
+            held = f" (its pos of {pos:g} stays in the account, and is nobody's then)" if pos else ""
+            typer.confirm(f"forget {name} and its variables{held}?", abort=True, err=True)
         _ask(url, token, user, lambda client: client.strategies.remove(name))
         typer.echo(f"{name} is removed")
 
@@ -370,12 +372,12 @@ def _show_all(outcomes: list[StrategyOutcome], as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _print(lines: Iterable[str]) -> None:
+def _print(lines: Iterable[str], *, err: bool = False) -> None:
     """Further lines of one text stand below it, set in, so that none of them looks like another text."""
     for line in lines:
         first, *further = line.split("\n")
         for part in (first, *(f"    {each}" for each in further)):
-            typer.echo(printable(part))
+            typer.echo(printable(part), err=err)
 
 
 def _print_json(found: object) -> None:
@@ -393,10 +395,17 @@ def _strategy_lines(found: list[StrategyUpdate]) -> list[str]:
 
 
 def _all_of_it(strategy: StrategyUpdate) -> list[str]:
-    lines = [*_in_a_word(strategy), ""]
+    lines = [*_in_a_word(strategy), *_worth_knowing(strategy), ""]
     for title, values in (("PARAMETER", strategy.parameters), ("VARIABLE", strategy.variables)):
         lines += table((title, ""), list(values.items()))
     return [*lines, "", *(strategy.error or "").splitlines()] if strategy.error else lines
+
+
+def _worth_knowing(strategy: StrategyUpdate) -> Iterator[str]:
+    if strategy.class_is_old:
+        yield f"it runs older code than {strategy.class_file} has now"
+    if not math.isclose(strategy.pos, strategy.attributed_pos, abs_tol=1e-9):
+        yield f"its pos is {strategy.pos:g}, the sum of its fills {strategy.attributed_pos:g}"
 
 
 def _in_a_word(strategy: StrategyUpdate) -> list[str]:

@@ -115,7 +115,7 @@ class StrategyHost:
         cta = self._working()
         async with self._reloading:
             loaded = await in_own_thread(cta.classes.load)
-            await self._commands.run(cta.make_absent, deadline_s=LONG_S)
+            await self._commands.run(partial(self._make_absent, cta), deadline_s=LONG_S)
             kept = [update.strategy_name for update in self.strategies() if update.class_is_old]
             await self._commands.run(cta.shown.show_all, deadline_s=LONG_S)
         return replace(loaded, kept=kept)
@@ -458,6 +458,14 @@ class StrategyHost:
         await asyncio.gather(*(self._cancel(order) for order in left))
 
     # --- at a start ---
+
+    def _make_absent(self, cta: CtaFacade) -> None:
+        """Those that are there now were not when the others were given their orders and fills. Event thread."""
+        absent = set(cta.shown.absent)
+        cta.make_absent()
+        for name in sorted(absent & cta.engine.strategies.keys()):
+            orders, trades = self._stage.inspect(lambda books: (_orders_by_their_ids(books), _trades(books)))
+            cta.memory.take_up(name, orders, trades)
 
     def _take_in(self, cta: CtaFacade) -> None:
         """Strategies of an engine that ran before us are kept as its own files have them. Event thread."""

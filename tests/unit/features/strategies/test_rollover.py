@@ -3,6 +3,7 @@
 import asyncio
 from itertools import count
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -388,7 +389,7 @@ async def test_an_order_of_which_nobody_knows_is_not_sent_again(room):
     room.engine.next_errors = [OutcomeUnknown("no answer")]
     ended = await room.roll()
     assert ended.state is RolloverState.FAILED
-    assert "nobody knows whether order ro-r001-0-c1 was sent" in ended.strategies[0].problem
+    assert "nobody knows whether all of order ro-r001-0-c1 was sent" in ended.strategies[0].problem
     assert room.engine.commands == []
 
 
@@ -404,6 +405,44 @@ async def test_an_order_whose_answer_was_lost_counts_once_it_is_found(room):
     room.engine.submit_order = lose
     assert (await room.roll()).state is RolloverState.DONE
     assert room.engine.held["demo"] == {OLD: 0.0, NEW: 5.0}
+
+
+async def test_a_part_of_an_order_whose_word_is_late_is_waited_for_and_not_sent_again(room):
+    room.put(pos=5.0)
+    room.rollovers._doors = room.rollovers._doors._replace(reprice_s=1.0)
+    submit, loop, late = room.engine.submit_order, asyncio.get_running_loop(), []
+
+    async def split(command):
+        """Today's lots and yesterday's; the venue's word of the second order is late."""
+        room.engine.submit_order = submit
+        second = msgspec.structs.replace(command, client_order_id=f"{command.client_order_id}.2", volume=3.0)
+        room.engine.add_intent(command, IntentState.BOUND, volume=2.0)
+        room.engine.add_intent(second)
+        await submit(msgspec.structs.replace(command, volume=2.0))
+        loop.call_later(0.05, lambda: late.append(asyncio.create_task(submit(second))))
+        raise OutcomeUnknown("the order was sent, but the engine has no word of it yet")
+
+    room.engine.submit_order = split
+    assert (await room.roll()).state is RolloverState.DONE
+    assert room.engine.held["demo"] == {OLD: 0.0, NEW: 5.0}
+
+
+async def test_what_is_known_of_an_order_counts_where_a_part_of_it_stays_unknown(room):
+    room.put(pos=5.0)
+    submit = room.engine.submit_order
+
+    async def split(command):
+        room.engine.add_intent(command, IntentState.BOUND, volume=2.0)
+        room.engine.add_intent(msgspec.structs.replace(command, client_order_id=f"{command.client_order_id}.2"))
+        await submit(msgspec.structs.replace(command, volume=2.0))
+        raise OutcomeUnknown("the gateway failed while sending")
+
+    room.engine.submit_order = split
+    room.engine.fills = lambda command: 1.0
+    ended = await room.roll()
+    assert "nobody knows whether all of order ro-r001-0-c1 was sent" in ended.strategies[0].problem
+    assert (ended.state, ended.strategies[0].closed) == (RolloverState.INCOMPLETE, 1.0)
+    assert (len(room.engine.commands), len(room.engine.cancels)) == (1, 1)
 
 
 async def test_an_order_that_was_not_sent_after_all_is_sent_again(room):
@@ -695,6 +734,18 @@ async def test_the_newest_hundred_are_kept(room):
         room.rollovers.rollover("r001")
 
 
+async def test_an_unfinished_one_is_kept_however_many_came_after_it(room):
+    await unfinished(room)
+    room.put("other", 0.0)
+    for number in range(KEPT + 5):
+        ends = (OLD, NEW) if number % 2 == 0 else (NEW, OLD)
+        await room.roll(from_vt_symbol=ends[0], to_vt_symbol=ends[1], strategies=("other",))
+    (part,) = room.plan(strategies=("demo",)).strategies
+    assert (part.old, part.new) == (3.0, 2.0)
+    assert (await room.roll(strategies=("demo",))).state is RolloverState.DONE
+    assert room.engine.held["demo"] == {OLD: 0.0, NEW: 5.0}
+
+
 async def test_a_restart_knows_what_an_unfinished_rollover_left(room):
     await unfinished(room)
     await room.rollovers.close()
@@ -748,6 +799,34 @@ async def test_a_crash_is_brought_to_rest_by_the_next_start(room):
     assert (await room.roll()).state is RolloverState.DONE
     assert room.engine.held["demo"] == {OLD: 0.0, NEW: 5.0}
     assert room.strategies.strategy("demo").auto_start
+
+
+async def test_a_strategy_that_was_moved_before_a_crash_is_known_to_be(room):
+    room.put("a", 5.0, auto_start=True)
+    room.put("b", 5.0)
+    room.rollovers._doors = room.rollovers._doors._replace(reprice_s=60.0)
+    room.engine.fills = lambda command: command.volume if command.reference.endswith("_a") else 0.0
+    move, moved = room.strategies.move, asyncio.Event()
+
+    async def move_and_die(name, vt_symbol, *, by):
+        await move(name, vt_symbol, by=by)
+        moved.set()
+        await asyncio.Event().wait()
+
+    room.strategies.move = move_and_die
+    await room.rollovers.start(request(), by="t")
+    await moved.wait()
+    await room.rollovers._tasks.cancel()
+    await room.strategies.set_auto_start("a", False, by="t")  # what was not given back
+    room.rollovers = room.made()
+    await room.rollovers.open()
+    ended = await room.end("r001")
+    assert [(part.strategy_name, part.moved, part.problem) for part in ended.strategies] == [
+        ("a", True, None),
+        ("b", False, "the service ended meanwhile"),
+    ]
+    assert room.strategies.strategy("a").auto_start
+    assert room.plan(strategies=("a",), from_vt_symbol=NEW, to_vt_symbol=OLD).problems == []
 
 
 async def test_a_crash_whose_gateway_does_not_come_back_is_still_open_at_the_next_end(room):

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from testkit.fake_strategies import DOUBLE_MA
 from vnpy_core.domain.commands import SubmitOrder
 from vnpy_core.domain.enums import Direction, Offset, OrderType, Status, StrategyState
-from vnpy_core.domain.errors import Overloaded, StorageFull, ValidationFailed
+from vnpy_core.domain.errors import OutcomeUnknown, Overloaded, StorageFull, ValidationFailed
 from vnpy_core.domain.strategies import LoadError, Parameter
 
 NEW = {"class_name": "DoubleMa", "strategy_name": "demo", "vt_symbol": "rb2505.SHFE"}
@@ -154,9 +154,31 @@ async def test_names_of_any_language_are_taken(client, name):
     assert (await client.get(f"/{name}")).json()["strategy_name"] == name
 
 
+async def test_a_class_may_have_a_name_of_any_language(client, engine):
+    engine.known_classes["双均线策略"] = msgspec.structs.replace(DOUBLE_MA, class_name="双均线策略")
+    assert (await client.post("", json=NEW | {"class_name": "双均线策略"})).status_code == 201
+    assert (await client.get("/classes/双均线策略")).json()["class_name"] == "双均线策略"
+    assert code_of(await client.post("", json=NEW | {"class_name": "1号"})) == (422, "VALIDATION_FAILED")
+
+
 @pytest.mark.parametrize(
     "name",
-    ["", "../demo", "a..b", ".a", "-a", "a/b", "a b", "a\n", "a" * 65, "a\x00", "classes", "init-all", "stop-orders"],
+    [
+        "",
+        "../demo",
+        "a..b",
+        ".a",
+        "-a",
+        "a/b",
+        "a b",
+        "a\n",
+        "a" * 65,
+        "a\x00",
+        "all",
+        "classes",
+        "init-all",
+        "stop-orders",
+    ],
 )
 async def test_names_that_would_mean_something_else_are_refused(client, engine, name):
     response = await client.post("", json=NEW | {"strategy_name": name})
@@ -394,7 +416,7 @@ async def test_a_strategy_from_its_making_to_its_end(client, engine, trading, le
     assert (stopped.status_code, stopped.json()["state"]) == (200, "STOPPED")
     gone = await client.delete("/demo")
     assert (gone.status_code, gone.content) == (204, b"")
-    assert (await names(client), ledger.forgotten) == ([], ["demo"])
+    assert (await names(client), ledger.forgotten) == ([], ["demo", "demo"])  # as it was made, and as it went
     assert [(what, before, after) for _, what, _, before, after in audited(trading)][1:4] == [
         ("strategy.init", {"state": "CREATED"}, {"state": "INITED"}),
         ("strategy.start", {"state": "INITED"}, {"state": "RUNNING"}),
@@ -450,6 +472,36 @@ async def test_what_is_refused_and_changes_nothing_is_not_on_record(client, engi
     assert (code_of(refused), refused.json()["state"]) == ((409, "CONFLICT"), "CREATED")
     assert (await client.post("/demo/stop")).json()["state"] == "CREATED"
     assert trading.audits == []
+
+
+async def test_a_new_strategy_does_not_hold_what_a_former_one_of_its_name_held(client, ledger):
+    """One that was removed in VnPy's file, or whose last fill came after it was removed."""
+    made = await client.post("", json={"class_name": "DoubleMa", "strategy_name": "demo", "vt_symbol": "rb2505.SHFE"})
+    assert made.status_code == 201
+    assert ledger.forgotten == ["demo"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "what"),
+    [
+        ("POST", "/demo/start", None, "start"),
+        ("POST", "/demo/stop", None, "stop"),
+        ("POST", "/start-all", None, "start_all"),
+        ("POST", "", {"class_name": "DoubleMa", "strategy_name": "new", "vt_symbol": "rb2505.SHFE"}, "add"),
+        ("PUT", "/demo/parameters", {"fast": 7}, "edit"),
+        ("PATCH", "/demo", {"auto_start": True}, "set_auto_start"),
+        ("DELETE", "/demo", None, "remove"),
+    ],
+)
+async def test_what_was_begun_and_may_still_come_about_is_on_record(client, engine, trading, method, path, body, what):
+    engine.put("demo", StrategyState.INITED)
+    name = "new" if what == "add" else "demo"
+    engine.errors[what.removesuffix("_all"), name] = OutcomeUnknown("on_start did not return within 5 s")
+    assert (await client.request(method, path, json=body)).status_code in (200, 202)
+    (audit,) = trading.audits
+    assert (audit.who, audit.what) == ("a trader", f"strategy.{what.removeprefix('set_')}")
+    assert audit.target == ("" if what == "start_all" else name)
+    assert "did not return" in audit.reason or what == "start_all"
 
 
 async def test_a_change_holds_though_it_cannot_be_put_on_record(client, engine, trading):

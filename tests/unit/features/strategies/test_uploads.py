@@ -126,9 +126,11 @@ async def test_it_is_on_record_with_the_hash_before_and_after(client, folder, en
     assert (audit.before, audit.after) == ({"hash": sha(b"x = 0")}, {"hash": sha(CODE), "size": len(CODE)})
 
 
-async def test_who_is_not_on_record_is_told_so(client, engine):
+async def test_what_cannot_be_put_on_record_is_not_written(client, folder, engine):
     engine.journal_error = StorageFull("full")
-    assert (await put(client)).status_code == 507
+    await refused(client, folder, status=507)
+    engine.journal_error = None
+    assert (await put(client)).status_code == 200
 
 
 async def test_a_file_is_never_seen_half_written(client, folder, monkeypatch):
@@ -142,12 +144,14 @@ async def test_a_file_is_never_seen_half_written(client, folder, monkeypatch):
     assert problem["code"] == "STORAGE_FULL"
 
 
-async def test_a_folder_that_cannot_be_written_is_told(client, folder, monkeypatch):
+async def test_a_folder_that_cannot_be_written_is_told_and_on_record(client, folder, engine, monkeypatch):
     def fail(source, target):
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(os, "replace", fail)
     assert "Read-only" in (await refused(client, folder, status=409))["detail"]
+    assert [audit.what for audit in engine.audits] == ["strategies.upload", "strategies.upload_failed"]
+    assert engine.audits[-1].after == {"hash": None}
 
 
 async def test_a_link_is_replaced_not_followed(client, folder, tmp_path):

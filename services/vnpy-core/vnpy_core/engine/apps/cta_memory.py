@@ -139,12 +139,13 @@ class CtaMemory:
         self._files.touch()
 
     def forget(self, name: str, *, by: str = "") -> None:
-        """Journal that a strategy is removed; its variables go with it."""
+        """Journal that a strategy is removed; its variables and its stop orders of before this start go with it."""
         if (kept := self.setting(name)) is not None:
             self.keep_setting(msgspec.structs.replace(kept, removed=True, by=by, at=self._clock.now()))
         self._engine.strategy_data.pop(name, None)
-        for kept_of in (self._data, self._attributed, self._entries[DATA], self._stops):
+        for kept_of in (self._data, self._attributed, self._entries[DATA]):
             kept_of.pop(name, None)
+        self._cancel_stops(name)  # or a later one of its name would put them into force
         self._files.touch()
 
     def attributed(self, name: str) -> float:
@@ -170,15 +171,25 @@ class CtaMemory:
         """Take over what was before this start. Stop orders come back into force when their strategy starts."""
         for order in orders:
             if order.strategy_name:
-                self.attribute(order.vt_orderid, order.strategy_name)
-                if not order.is_active:
-                    self._engine.strategy_orderid_map[order.strategy_name].discard(order.vt_orderid)
+                self._attribute_known(order)
         for stop_order in stop_orders:
             self._stops.setdefault(stop_order.strategy_name, []).append(stop_order)
         self._engine.stop_order_count = max(self._engine.stop_order_count, highest_stop)
         for name in [name for name in self._stops if name in self._settings and self._settings[name].removed]:
             self._cancel_stops(name)
         self._count_missed(trades)
+
+    def take_up(self, name: str, orders: Iterable[Order], trades: Iterable[Trade]) -> None:
+        """A strategy is there that was not at `restore`: its orders are its own again, and its fills are counted.
+
+        Those that CtaEngine has not got yet it will count itself.
+        """
+        for order in orders:
+            if order.strategy_name == name:
+                self._attribute_known(order)
+        own = [trade for trade in trades if trade.strategy_name == name and trade.seq <= self._counted]
+        self._count(name, own, self._counted)
+        self._write_data()
 
     def restore_stops(self, strategy_name: str) -> None:
         """Put a strategy's stop orders of before this start into force, under their ids."""
@@ -380,27 +391,39 @@ class CtaMemory:
             if is_theirs:
                 yield wins
 
+    def _attribute_known(self, order: Order) -> None:
+        assert order.strategy_name is not None
+        self.attribute(order.vt_orderid, order.strategy_name)
+        if not order.is_active:
+            self._engine.strategy_orderid_map[order.strategy_name].discard(order.vt_orderid)
+
     def _count_missed(self, trades: Iterable[Trade]) -> None:
         """Add the fills that were journaled but, because the process ended, not counted."""
         last_seq, own = 0, defaultdict[str, list[Trade]](list)
         for trade in trades:
             last_seq = max(last_seq, trade.seq)
             own[trade.strategy_name or ""].append(trade)
-        for name in self._engine.strategies:
-            data = self._data.get(name)
-            if data is None:
-                saved = self._engine.strategy_data.get(name, {})
-                data = _data_from_entry(name, saved, self._clock.now())
-            # Without a mark it was VnPy alone that counted; from here on we know.
-            mark = last_seq if data.counted_seq == UNKNOWN else min(data.counted_seq, last_seq)
-            counted = self._counted_up(data, [trade for trade in own[name] if trade.seq > mark], last_seq)
-            if counted is not data or name not in self._data:
-                self._keep_data(counted)
+        # Those that could not be made too: what they show is their `pos` all the same.
+        living = (name for name, kept in self._settings.items() if not kept.removed)
+        for name in dict.fromkeys([*self._engine.strategies, *living]):
+            self._count(name, own[name], last_seq)
         self._counted = max(self._counted, last_seq)
         if self._owns_files:
             # What CtaEngine read from the file is less: sets are lists there.
             self._engine.strategy_data = {name: _data_entry(data) for name, data in self._data.items()}
         self._write_data()
+
+    def _count(self, name: str, own: list[Trade], last_seq: int) -> None:
+        """Of its `own` fills, all up to `last_seq`, add those that are not in its `pos`."""
+        data = self._data.get(name)
+        if data is None:
+            saved = self._engine.strategy_data.get(name, {})
+            data = _data_from_entry(name, saved, self._clock.now())
+        # Without a mark it was VnPy alone that counted; from here on we know.
+        mark = last_seq if data.counted_seq == UNKNOWN else min(data.counted_seq, last_seq)
+        counted = self._counted_up(data, [trade for trade in own if trade.seq > mark], last_seq)
+        if counted is not data or name not in self._data:
+            self._keep_data(counted)
 
     def _counted_up(self, data: StrategyData, missed: list[Trade], last_seq: int) -> StrategyData:
         """`data` with the missed fills in it."""

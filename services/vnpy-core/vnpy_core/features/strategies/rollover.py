@@ -32,7 +32,7 @@ from vnpy_core.ports.strategies import StrategyEngine
 from vnpy_core.web.audit import AuditTrail
 
 KEPT = 100
-"""Rollovers that are remembered."""
+"""Rollovers that are remembered, beside those that left a strategy with lots in two contracts."""
 REPRICE_S = 2.0
 """How long an order may wait for its fills, and how long after one without any the next is sent, seconds."""
 CLOSE_S = 2.0
@@ -120,10 +120,17 @@ class Rollovers:
         except BaseException:
             del self._records[record.id]
             raise
-        for old in [each for each in self._records if each not in self._runs and each != record.id][: -(KEPT - 1)]:
-            del self._records[old]
+        self._forget_old()
         self._tasks.spawn(self._roll(self._run_of(record)), f"rollover {record.id}")
         return record
+
+    def _forget_old(self) -> None:
+        """All but the newest, and those that say where a strategy's lots are."""
+        last = {part.strategy_name: record.id for record in self._records.values() for part in record.strategies}
+        for old in list(self._records)[:-KEPT]:
+            is_needed = any(part.is_split and last[part.strategy_name] == old for part in self._records[old].strategies)
+            if old not in self._runs and not is_needed:
+                del self._records[old]
 
     def _record_of(self, plan: RolloverPlan, request: RolloverRequest, by: str) -> Rollover:
         now = self._clock.now()

@@ -19,7 +19,7 @@ import structlog
 from vnpy_core.bus.read_view import ReadView
 from vnpy_core.domain.commands import SubmitOrder
 from vnpy_core.domain.enums import IntentState, Offset, OrderType, Status
-from vnpy_core.domain.errors import CoreError, OutcomeUnknown, TradingHalted, describe
+from vnpy_core.domain.errors import CoreError, NotFound, OutcomeUnknown, TradingHalted, describe
 from vnpy_core.domain.events import Event, Order, Trade
 from vnpy_core.features.strategies.rollover_plan import BUSY, Market, exact, is_reconciled, side_of, to_step
 from vnpy_core.features.strategies.rollover_records import RolledStrategy, Rollover
@@ -108,13 +108,18 @@ class RolloverRun:
         Waits until the gateway is reconciled; False where `stop` came before.
         """
         for part in self.record.strategies:
-            part.problem = "the service ended meanwhile"
+            if not part.moved:
+                part.problem = "the service ended meanwhile"
         while not is_reconciled(self._doors.engine, self.record.gateway_name):
             await self._pause()
             if self._stopping.is_set():
                 return False
         for index, part in enumerate(self.record.strategies):
             if part.moved:
+                continue
+            if self._was_moved(part):
+                part.moved, part.problem = True, None
+                await self._give_auto_start_back(part)
                 continue
             closing, opening = (self._orders_named(self._name(index, offset)) for offset in (Offset.CLOSE, Offset.OPEN))
             if not await self._end(part, [order.vt_orderid for order in (*closing, *opening)]):
@@ -124,6 +129,12 @@ class RolloverRun:
             part.opened = max(part.opened, self._traded(opening))
             await self._give_auto_start_back(part)
         return True
+
+    def _was_moved(self, part: RolledStrategy) -> bool:
+        """Whether it trades the new contract by now: the end may have come before that was written here."""
+        with contextlib.suppress(NotFound):
+            return self._doors.strategies.strategy(part.strategy_name).vt_symbol == self.record.to_vt_symbol
+        return False
 
     async def _roll_in_turn(self, part: RolledStrategy, turns: asyncio.Semaphore) -> None:
         async with turns:
@@ -138,6 +149,8 @@ class RolloverRun:
                 part.problem = "it failed inside the service; the log has more"
             finally:
                 await self._give_auto_start_back(part)
+            if part.moved:
+                await self._doors.save()  # the others may take long
 
     async def _roll(self, part: RolledStrategy) -> None:
         name = part.strategy_name
@@ -213,19 +226,24 @@ class RolloverRun:
         try:
             await self._see_end(part, vt_orderids)
         finally:
-            traded = self._traded(self._orders(vt_orderids))
-            if step.offset is Offset.OPEN:
-                part.opened = exact(part.opened, traded)
-            else:
-                part.closed = exact(part.closed, traded)
+            traded = self._count(part, step.offset, vt_orderids)
         return traded > 0
+
+    def _count(self, part: RolledStrategy, offset: Offset, vt_orderids: list[str]) -> float:
+        """What these orders, which have ended, did; returns their lots."""
+        traded = self._traded(self._orders(vt_orderids))
+        if offset is Offset.OPEN:
+            part.opened = exact(part.opened, traded)
+        else:
+            part.closed = exact(part.closed, traded)
+        return traded
 
     async def _send(self, part: RolledStrategy, command: SubmitOrder) -> list[str]:
         """The ids of the orders that it became, none where it was refused. Raises _Stopped."""
         try:
             submitted = await self._doors.engine.submit_order(command)
         except OutcomeUnknown as unknown:
-            return await self._look_for(part, command.client_order_id, unknown)
+            return await self._look_for(part, command, unknown)
         except TradingHalted as halted:
             raise _Stopped(describe(halted)) from halted
         except CoreError as error:
@@ -233,22 +251,39 @@ class RolloverRun:
             return []
         return [order.vt_orderid for order in submitted.children or (submitted.order,)]
 
-    async def _look_for(self, part: RolledStrategy, client_order_id: str, unknown: OutcomeUnknown) -> list[str]:
+    async def _look_for(self, part: RolledStrategy, command: SubmitOrder, unknown: OutcomeUnknown) -> list[str]:
         """What became of an order that may have been sent, once that is known. It is not sent again. Raises _Stopped"""
 
-        def was_not_sent() -> bool:
-            known = self._doors.engine.intent(client_order_id)
-            return known is not None and known[1] is not None and known[1].state in _NOTHING_SENT
+        client_order_id = command.client_order_id
 
-        def found() -> list[str]:
+        def found() -> list[Order]:
             parts = self._orders_named(client_order_id)  # of 1, and those of 10
-            known = [order for order in parts if (order.client_order_id or "").split(".")[0] == client_order_id]
-            return [order.vt_orderid for order in known]
+            return [order for order in parts if (order.client_order_id or "").split(".")[0] == client_order_id]
+
+        def is_known() -> bool:
+            """Of each part, or what is still to come would be sent twice."""
+            seen = {order.client_order_id for order in found()}
+            outcomes = self._outcomes(client_order_id)
+            is_settled = [name in seen or state in _NOTHING_SENT for name, state in outcomes.items()]
+            return all(is_settled) and bool(seen or outcomes)
 
         part.problem = describe(unknown)
-        if not await self._until(part, lambda: bool(found()) or was_not_sent(), CANCELS * self._doors.reprice_s):
-            raise _Stopped(f"nobody knows whether order {client_order_id} was sent")
-        return found()
+        if not await self._until(part, is_known, CANCELS * self._doors.reprice_s):
+            known = [order.vt_orderid for order in found()]
+            await self._end(part, known)
+            self._count(part, command.offset, known)
+            raise _Stopped(f"nobody knows whether all of order {client_order_id} was sent")
+        return [order.vt_orderid for order in found()]
+
+    def _outcomes(self, client_order_id: str) -> dict[str, IntentState | None]:
+        """What became of an order and the further parts that it was split into, by name."""
+        outcomes: dict[str, IntentState | None] = {}
+        for number in count(1):
+            name = client_order_id if number == 1 else f"{client_order_id}.{number}"
+            if (known := self._doors.engine.intent(name)) is None:
+                break
+            outcomes[name] = None if known[1] is None else known[1].state
+        return outcomes
 
     async def _see_end(self, part: RolledStrategy, vt_orderids: list[str]) -> None:
         """Wait for fills, cancel the rest, wait for the end and all fills. Raises _Stopped where that does not come."""

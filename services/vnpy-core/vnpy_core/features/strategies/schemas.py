@@ -18,7 +18,8 @@ from vnpy_core.web.problems import responses
 
 NAME_PATTERN = r"^[^\x00-\x1f\x7f]{1,128}$"
 """Any name that VnPy's file may have brought."""
-CLASS_NAME_PATTERN = r"^[A-Za-z_]\w{0,63}$"
+CLASS_NAME_PATTERN = r"^[^\W\d]\w{0,63}$"
+"""A name in Python, which may be of any language."""
 MAX_WAIT_S = 60.0
 
 
@@ -32,7 +33,7 @@ NewName = Annotated[
     str,
     Field(
         pattern=r"^\w[\w.\-]{0,63}$",
-        description="Letters of any language, digits, `_`, `.` and `-`; no word of these paths, such as `classes`",
+        description="Letters of any language, digits, `_`, `.`, `-`; not `all`, no word of these paths as `classes`",
         examples=["demo"],
     ),
     AfterValidator(_one_dot),

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from vnpy_core.domain.enums import LogLevel, StrategyState
-from vnpy_core.domain.errors import Conflict, CoreError, FieldError, NotFound, ValidationFailed
+from vnpy_core.domain.errors import Conflict, CoreError, FieldError, NotFound, OutcomeUnknown, ValidationFailed
 from vnpy_core.domain.events import Order, StopOrderUpdate, StrategyUpdate, Trade
 from vnpy_core.domain.setting_check import check_setting
 from vnpy_core.domain.strategies import LoadError, Parameter, Reloaded, StrategyClass
@@ -23,9 +23,9 @@ from vnpy_core.ports.strategies import StrategyEngine
 from vnpy_core.web.audit import AuditTrail
 
 ROUTE_WORDS = frozenset(
-    {"classes", "files", "init-all", "rollover", "rollovers", "start-all", "stop-all", "stop-orders"}
+    {"all", "classes", "files", "init-all", "rollover", "rollovers", "start-all", "stop-all", "stop-orders"}
 )
-"""Names that no new strategy may have: they would stand for something else in a path."""
+"""Names that no new strategy may have: they would stand for something else in a path, or, `all`, in a command."""
 
 _log = structlog.get_logger(__name__)
 
@@ -130,7 +130,8 @@ class StrategiesService:
     async def reload(self, *, by: str) -> Reloaded:
         """Load all files again. Strategies that exist keep their code."""
         before = self._hashes()
-        reloaded = await self._engine.reload()
+        async with self._unknown_on_record(by, "strategy.reload"):
+            reloaded = await self._engine.reload()
         after = self._hashes()
         await self._audit.note(
             by,
@@ -186,10 +187,13 @@ class StrategiesService:
     ) -> StrategyUpdate:
         """Make one. Raises NotFound (class), ValidationFailed, Conflict (the name is taken)."""
         if name in ROUTE_WORDS:
-            message = f"{name} is a word of the API's paths; name it otherwise"
+            message = f"{name} is a word of the API or of its commands; name it otherwise"
             raise ValidationFailed(message, errors=[FieldError("strategy_name", message)])
         checked = check_setting(self.class_(class_name), setting, partial=False)
-        made = await self._engine.add(class_name, name, vt_symbol, checked, auto_start=auto_start, by=by)
+        wanted = {"class_name": class_name, "vt_symbol": vt_symbol, "parameters": checked, "auto_start": auto_start}
+        async with self._unknown_on_record(by, "strategy.add", name, after=wanted):
+            made = await self._engine.add(class_name, name, vt_symbol, checked, auto_start=auto_start, by=by)
+        self._profit.forget(name)  # what a former one of this name held, where it went another way or filled late
         await self._audit.note(by, "strategy.add", name, after=_what_it_is(made))
         return made
 
@@ -203,7 +207,8 @@ class StrategiesService:
             class_ = self._class_of(before)
             checked = check_setting(class_, setting, partial=merge)
             wanted = _plain_parameters(before, class_) | checked if merge else checked
-            async with self._saying_state(name):
+            unknown = self._unknown_on_record(by, "strategy.edit", name, before=before.parameters, after=wanted)
+            async with self._saying_state(name), unknown:
                 after = await self._engine.edit(name, wanted, by=by)
         await self._audit.note(by, "strategy.edit", name, before=before.parameters, after=after.parameters)
         return after
@@ -211,24 +216,21 @@ class StrategiesService:
     async def set_auto_start(self, name: str, auto_start: bool, *, by: str) -> StrategyUpdate:
         """Whether the next starts of the service start it. Raises NotFound."""
         before = self._engine.strategy(name)
-        after = await self._engine.set_auto_start(name, auto_start, by=by)
-        await self._audit.note(
-            by,
-            "strategy.auto_start",
-            name,
-            before={"auto_start": before.auto_start},
-            after={"auto_start": after.auto_start},
-        )
+        was, wanted = {"auto_start": before.auto_start}, {"auto_start": auto_start}
+        async with self._unknown_on_record(by, "strategy.auto_start", name, before=was, after=wanted):
+            after = await self._engine.set_auto_start(name, auto_start, by=by)
+        await self._audit.note(by, "strategy.auto_start", name, before=was, after=wanted)
         return after
 
     async def remove(self, name: str, *, by: str) -> None:
         """Forget it and its variables. Raises NotFound, Conflict (it trades, or is initialising)."""
         before = self._engine.strategy(name)
-        async with self._saying_state(name):
+        was = _what_it_is(before) | {"pos": before.pos}
+        async with self._saying_state(name), self._unknown_on_record(by, "strategy.remove", name, before=was):
             await self._engine.remove(name, by=by)
         self._logs.forget(name)
         self._profit.forget(name)
-        await self._audit.note(by, "strategy.remove", name, before=_what_it_is(before) | {"pos": before.pos})
+        await self._audit.note(by, "strategy.remove", name, before=was)
 
     # Its life
 
@@ -262,15 +264,19 @@ class StrategiesService:
     async def _change(
         self, by: str, what: str, name: str, ask: Callable[[], Awaitable[StrategyUpdate]]
     ) -> StrategyUpdate:
-        before = self._engine.strategy(name).state
+        before, unknown = self._engine.strategy(name).state, ""
         try:
             async with self._saying_state(name):
                 return await ask()
+        except OutcomeUnknown as error:  # a slow on_start may still end well
+            unknown = error.detail
+            raise
         finally:
             # Also where it was refused: one whose on_start raised is FAILED now, and somebody did that.
             after = self._state_of(name)
-            if after is not before:
-                await self._audit.note(by, what, name, before={"state": before}, after={"state": after})
+            if unknown or after is not before:
+                was, now = {"state": before}, {"state": after}
+                await self._audit.note(by, what, name, before=was, after=now, reason=unknown)
 
     async def _change_all(
         self,
@@ -284,7 +290,11 @@ class StrategiesService:
         before = self._engine.strategies()
         outcomes = await asyncio.gather(*(self._try(strategy, ask, but) for strategy in before))
         was = {strategy.strategy_name: strategy.state for strategy in before}
-        changed = [outcome for outcome in outcomes if outcome.state is not was[outcome.strategy_name]]
+        changed = [
+            outcome
+            for outcome in outcomes
+            if outcome.state is not was[outcome.strategy_name] or isinstance(outcome.error, OutcomeUnknown)
+        ]
         if changed:
             states_before = {outcome.strategy_name: was[outcome.strategy_name] for outcome in changed}
             states_after = {outcome.strategy_name: outcome.state for outcome in changed}
@@ -308,6 +318,23 @@ class StrategiesService:
             _log.exception("a strategy could not be asked", strategy_name=name)
             hidden = CoreError("an internal error; the service's log has it")
             return Outcome(strategy_name=name, state=self._state_of(name) or state, error=hidden)
+
+    @asynccontextmanager
+    async def _unknown_on_record(
+        self,
+        by: str,
+        what: str,
+        name: str = "",
+        *,
+        before: dict[str, Any] | None = None,
+        after: dict[str, Any] | None = None,
+    ) -> AsyncIterator[None]:
+        """What was begun, and may still come about, goes on record as it was wanted, with the doubt as its reason."""
+        try:
+            yield
+        except OutcomeUnknown as error:
+            await self._audit.note(by, what, name, before=before, after=after, reason=error.detail)
+            raise
 
     @asynccontextmanager
     async def _saying_state(self, name: str) -> AsyncIterator[None]:

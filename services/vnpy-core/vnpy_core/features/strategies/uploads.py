@@ -23,6 +23,7 @@ import msgspec
 from vnpy_core.domain.enums import StrategyState
 from vnpy_core.domain.errors import (
     Conflict,
+    CoreError,
     FieldError,
     NotPermitted,
     PayloadTooLarge,
@@ -118,8 +119,8 @@ class StrategyFiles:
         """Put a file into the folder, in place of one of that name. It is not loaded.
 
         Raises NotPermitted (off), PayloadTooLarge, ValidationFailed (name; no Python, with the line), Conflict (a
-        strategy runs code of that file; the folder cannot be written), StorageFull, JournalFailed (written, not on
-        record).
+        strategy runs code of that file; the folder cannot be written), StorageFull, JournalFailed (it cannot be put on
+        record, so it is not written).
         """
         self.require_enabled()
         if len(content) > self._settings.max_kb * KB:
@@ -129,13 +130,14 @@ class StrategyFiles:
         await _check_syntax(file_name, content)
         async with self._writing:
             self._refuse_running(file_name)
-            former = await asyncio.to_thread(_replace, self._folder / file_name, content)
+            former = await asyncio.to_thread(_former, self._folder / file_name)
             written = UploadedFile(
                 file_name=file_name,
                 size=len(content),
                 hash=_hash(content),
                 former_hash=None if former is None else _hash(former),
             )
+            # First: code of which nobody knows who sent it must not lie where the next loading runs it.
             await self._audit.require(
                 by,
                 "strategies.upload",
@@ -143,6 +145,14 @@ class StrategyFiles:
                 before={"hash": written.former_hash},
                 after={"hash": written.hash, "size": written.size},
             )
+            try:
+                await asyncio.to_thread(_write, self._folder / file_name, content)
+            except CoreError as error:
+                unchanged = {"hash": written.former_hash}
+                await self._audit.note(
+                    by, "strategies.upload_failed", file_name, before=unchanged, after=unchanged, reason=error.detail
+                )
+                raise
             return written
 
     def _refuse_running(self, file_name: str) -> None:
@@ -229,16 +239,26 @@ def _files(folder: Path) -> list[_Found]:
     return found
 
 
-def _replace(path: Path, content: bytes) -> bytes | None:
-    """Returns what was there before. Blocks."""
+def _former(path: Path) -> bytes | None:
+    """What is there now. Blocks."""
     try:
-        former = path.read_bytes() if path.exists() else None
+        return path.read_bytes() if path.exists() else None
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Blocks."""
+    try:
         write_atomic(path, content)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFull("the disk is full") from error
-        raise Conflict(f"{path.name} cannot be written: {describe(error)}") from error
-    return former
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> Conflict:
+    return Conflict(f"{path.name} cannot be written: {describe(error)}")
 
 
 def _hash(content: bytes) -> str:
