@@ -77,7 +77,11 @@ class StrategiesApi:
         problems.install(self.app)
         self.app.include_router(router)
         self.app.state.authenticator = RoleIsToken()
-        self.app.state.strategies = StrategiesService(self.engine, reader, audit, logs=self.logs, profit=self.ledger)
+        self.rolled: list[str] = []
+        """Whose rollovers were forgotten."""
+        self.app.state.strategies = StrategiesService(
+            self.engine, reader, audit, logs=self.logs, profit=self.ledger, forget_rollovers=self.rolled.append
+        )
 
     def write(self, name: str | None, msg: str, level: LogLevel = LogLevel.INFO) -> None:
         """A line of a strategy's log."""

@@ -417,7 +417,14 @@ class Service:
     def _open_strategies(self, trading: TradingService) -> None:
         state, strategies, settings = self.api.state, self.engine.strategies, self._settings
         audit = AuditTrail(self.engine, self._clock)
-        state.strategies = StrategiesService(strategies, trading, audit, logs=self._strategy_logs, profit=self._profit)
+        state.strategies = StrategiesService(
+            strategies,
+            trading,
+            audit,
+            logs=self._strategy_logs,
+            profit=self._profit,
+            forget_rollovers=self._rollovers.forget,
+        )
         state.strategy_files = StrategyFiles(settings.paths.strategies, settings.strategy_upload, strategies, audit)
         state.rollovers = self._rollovers
 

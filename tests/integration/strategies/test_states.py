@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from integration.engine.conftest import run_host  # noqa: F401 - a fixture
+from integration.engine.test_halts import halt
 from integration.engine.test_host import connected, gateway, order, until
 from integration.engine.test_restart import fill
 from testkit.gateways import HoldingGateway
@@ -48,6 +49,10 @@ def errors(host, name: str = "s") -> list[str]:
     return [line.msg for line in lines if line.strategy_name == name]
 
 
+def said(host, name: str = "s") -> list[str]:
+    return [m.data.msg for m in host.messages if m.topic == "strategy.log" and m.data.strategy_name == name]
+
+
 async def added(host, where: str = "", name: str = "s", class_name: str = FAILING, **more):
     setting = {"where": where} if class_name == FAILING else {}
     options = {"auto_start": False, "by": "ann"} | more
@@ -68,6 +73,15 @@ def resting(host, name: str = "s") -> list[str]:
 
 
 # --- the states ---
+
+
+async def test_a_strategy_whose_order_is_not_sent_is_told_why_in_its_log(trader):
+    async with trader() as host:
+        await running(host)
+        await host.halt(halt("lunch"), cancel=False)
+        strategy = host.strategies.cta.engine.strategies["s"]
+        assert await asyncio.to_thread(strategy.buy, 3000, 1) == []
+        await until(lambda: [line for line in said(host) if line == f"{RB}: not sent: trading is halted: lunch"])
 
 
 async def test_a_strategy_goes_from_created_to_running_and_says_so_at_each_step(trader):
@@ -167,6 +181,39 @@ async def test_one_that_raises_before_it_trades_fails_and_says_why(trader, where
         await failed_and_begins_anew(host, where)
 
 
+async def test_one_that_fails_and_cannot_be_shown_does_not_trade(trader):
+    async with trader() as host:
+        await connected(host)
+        await added(host, "on_start")
+        await host.strategies.init("s", wait_s=5)
+        strategy = host.strategies.cta.engine.strategies["s"]
+        strategy.variables.append("nothing")
+        with pytest.raises(AttributeError):
+            await host.strategies.start("s")
+        assert not strategy.trading
+
+
+async def test_a_variable_that_does_not_take_its_saved_value_fails_its_strategy_only(trader, monkeypatch):
+    class Picky:
+        def __get__(self, strategy, owner):
+            return 0
+
+        def __set__(self, strategy, value):
+            raise SystemExit(1)
+
+    async with trader() as host:
+        await connected(host)
+        for name in ("s", "behind"):
+            await added(host, name=name)
+        cta = host.strategies.cta.engine
+        cta.strategy_data["s"]["picky"] = 1
+        cta.strategies["s"].variables.append("picky")
+        monkeypatch.setattr(type(cta.strategies["s"]), "picky", Picky(), raising=False)
+        with pytest.raises(Conflict, match="SystemExit"):
+            await host.strategies.init("s", wait_s=5)
+        assert (await host.strategies.init("behind", wait_s=5)).state is StrategyState.INITED
+
+
 @pytest.mark.parametrize("where", ["on_tick", "on_bar", "on_order", "on_trade", "on_stop_order", "on_timer"])
 async def test_one_that_raises_while_it_trades_fails_and_leaves_no_order_behind(trader, where):
     async with trader() as host:
@@ -211,6 +258,26 @@ async def test_one_whose_on_stop_raises_is_stopped_and_failed_and_its_orders_are
         await until(lambda: not resting(host))
 
 
+async def test_one_that_begins_anew_does_not_wait_for_orders_that_ended_while_it_had_failed(trader):
+    def fail():
+        raise RuntimeError("not today")
+
+    async with trader() as host:
+        await connected(host)
+        await added(host, class_name="MomentumTargetStrategy")
+        engine = host.strategies.cta.engine
+        for _ in range(2):
+            await host.strategies.init("s", wait_s=5)
+            await host.strategies.start("s")
+            venue(host).tick()
+            await host._settle()
+            await host._commands.run(lambda: engine.strategies["s"].set_target_pos(1))
+            await until(lambda: len(resting(host)) == 1)
+            await host._commands.run(lambda: engine.call_strategy_func(engine.strategies["s"], fail))
+            assert host.strategies.strategy("s").state is StrategyState.FAILED
+            await until(lambda: not resting(host))
+
+
 async def test_a_handler_of_its_own_is_silent_while_it_has_failed_and_hears_again_after(trader):
     from vnpy.event import EVENT_TIMER
 
@@ -223,6 +290,7 @@ async def test_a_handler_of_its_own_is_silent_while_it_has_failed_and_hears_agai
         await until(lambda: host.strategies.strategy("s").state is StrategyState.FAILED)
         assert strategy.on_timer not in handlers.get(EVENT_TIMER, [])
         await host.strategies.init("s", wait_s=5)
+        strategy = host.strategies.cta.engine.strategies["s"]
         assert handlers[EVENT_TIMER].count(strategy.on_timer) == 1
         await host.strategies.remove("s", by="ann")
         assert strategy.on_timer not in handlers.get(EVENT_TIMER, [])
@@ -486,6 +554,16 @@ async def test_parameters_that_it_does_not_take_leave_those_that_it_had(trader):
         with pytest.raises(ValidationFailed, match="no such window"):
             await host.strategies.edit("s", {"window": -1}, by="ann")
         assert host.strategies.strategy("s").parameters == {"window": 10}
+
+
+async def test_parameters_that_were_refused_are_not_those_of_the_next_start(trader):
+    async with trader() as host:
+        await added(host)
+        host.strategies.cta.engine.strategies["s"].variables.append("nothing")
+        with pytest.raises(ValidationFailed, match="nothing"):
+            await host.strategies.edit("s", {"where": "on_init"}, by="ann")
+    async with trader() as host:
+        assert host.strategies.strategy("s").parameters == {"where": ""}
 
 
 async def test_one_that_is_removed_leaves_nothing_that_trades_or_counts(trader, vnpy_home):

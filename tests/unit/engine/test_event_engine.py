@@ -73,6 +73,17 @@ def test_sys_exit_in_a_handler_does_not_end_the_thread(engine, guard):
     assert guard.handler_errors == 1
 
 
+def test_one_who_hears_of_failures_and_fails_himself_does_not_end_the_thread(engine, guard):
+    def raising(*_):
+        raise ValueError("no")
+
+    guard.on_error = raising
+    engine.register("eX", raising)
+    engine.put(Event("eX"))
+    assert guard.drain(5)
+    assert guard.thread_alive
+
+
 def test_an_async_handler_is_counted_as_an_error_and_leaves_no_coroutine_behind(engine, guard):
     async def handler(event):
         raise AssertionError("never awaited")

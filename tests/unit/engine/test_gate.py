@@ -67,13 +67,14 @@ def world():
     world.clock = SystemClock()
     world.stage = Stage(world.journal, world.books, world.clock, world.forwarded.append, world.flow)
     world.stage.start()
-    world.reasons, world.log, world.holders = {}, [], {}
+    world.reasons, world.log, world.holders, world.told = {}, [], {}, []
     numbers = count(1)
     world.gate = IntentGate(
         world.stage, world.clock, new_id=lambda: f"g{next(numbers)}",
         reconciliation=lambda name: world.reasons.get(name, ""),
         write_log=lambda text, source: world.log.append((source, text)),
         require_account=partial(require_account, world),
+        tell_strategy=lambda name, text: world.told.append((name, text)),
     )  # fmt: skip
     world.gateway = FakeGateway(world)
     world.gate.install(world.gateway)
@@ -298,6 +299,15 @@ def test_a_gateway_that_is_not_reconciled_refuses_and_another_one_does_not(world
     assert isinstance(world.gate.take_refusal(), GatewayNotReconciled)
     world.gate.install(other := FakeGateway(world), "Q")
     assert other.send_order(request()) == "P.1"
+
+
+def test_a_strategy_is_told_why_its_order_was_not_sent(world):
+    world.reasons["P"] = "not compared yet"
+    assert world.gateway.send_order(request(reference="CtaStrategy_s")) == ""
+    assert world.gateway.send_order(request()) == ""
+    [(name, text)] = world.told
+    assert name == "s"
+    assert text.startswith("rb.SHFE: not sent: ")
 
 
 def test_an_account_that_another_core_trades_refuses_and_says_so_and_another_gateway_does_not(world):

@@ -307,4 +307,7 @@ class EventGuard:
         count = self._errors[key]
         if str(count).strip("0") == "1":  # 1, 10, 100, …: a handler that fails on each tick must not flood the log
             _log.error("event handler failed", handler=name, event_type=event.type, times=count, exc_info=error)
-        self.on_error(handler, error)
+        try:
+            self.on_error(handler, error)
+        except BaseException:  # noqa: BLE001 - a guarded door: who hears of a failure must not end the thread by another
+            _log.exception("what follows a handler's failure failed", handler=name)

@@ -70,10 +70,12 @@ class IntentGate:
         reconciliation: Callable[[str], str],
         write_log: Callable[[str, str], None],
         require_account: Callable[[str], None] = lambda gateway_name: None,
+        tell_strategy: Callable[[str, str], None] = lambda strategy_name, text: None,
     ) -> None:
         """`reconciliation(gateway_name)` says why a gateway may not be traded through yet, "" where it may;
         `write_log(text, gateway_name)` tells those who only see VnPy's log why they got "";
-        `require_account(gateway_name)` raises TradingHalted where another core trades the gateway's account.
+        `require_account(gateway_name)` raises TradingHalted where another core trades the gateway's account;
+        `tell_strategy(strategy_name, text)` puts a line into the log of the strategy whose order was refused.
         """
         self.halts: dict[str, Halt] = {}
         """In force now, by what they are about; read and replaced as a whole."""
@@ -83,6 +85,7 @@ class IntentGate:
         self._reconciliation = reconciliation
         self._write_log = write_log
         self._require_account = require_account
+        self._tell_strategy = tell_strategy
         self._local = threading.local()
         self._wrapped: dict[tuple[str, type], tuple[Any, dict[str, Any]]] = {}
         """By name and class, so that a gateway that was made anew takes the place of the closed one."""
@@ -253,7 +256,10 @@ class IntentGate:
 
     def _refuse(self, intent: Intent, error: CoreError) -> str:
         self._local.refusal = error
-        self._write_log(f"vnpy_core: {intent.vt_symbol}: not sent: {describe(error)}", intent.gateway_name)
+        words = f"{intent.vt_symbol}: not sent: {describe(error)}"
+        self._write_log(f"vnpy_core: {words}", intent.gateway_name)
+        if name := getattr(intent, "strategy_name", None):
+            self._tell_strategy(name, words)
         return ""
 
     def _order_intent(self, client_order_id: str, gateway_name: str, request: Any) -> OrderIntent:

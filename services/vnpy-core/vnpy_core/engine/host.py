@@ -175,6 +175,7 @@ class EngineHost:
             reconciliation=self._recovery.reason,
             write_log=self.main_engine.write_log,
             require_account=require_account,
+            tell_strategy=lambda name, text: self.strategies.tell(name, text),  # noqa: PLW0108 - they are made later
         )
         self._quarantine = Quarantine(settings.data)
         self._watchdog = Watchdog(

@@ -314,6 +314,11 @@ class StrategyHost:
                     vt_symbol=vt_symbol,
                 )
 
+    def tell(self, name: str, text: str) -> None:
+        """A line in the log of a strategy, where it is there. Any thread."""
+        if self.cta is not None:
+            self.cta.tell(name, text)
+
     async def put_away(self, name: str) -> None:
         """End a strategy whose callback hung, once the event thread is back (60 s at most)."""
         if (cta := self.cta) is not None:
@@ -374,7 +379,7 @@ class StrategyHost:
             raise Conflict(f"strategy {name} is initialised already")
         if not self._view.contracts.get(strategy.vt_symbol):
             raise Conflict(f"strategy {name} needs {strategy.vt_symbol}, which no connected gateway offers yet")
-        ended = await self._commands.run(lambda: cta.inits.begin(name))
+        ended = await self._commands.run(lambda: cta.init(name))
         await asyncio.wait({asyncio.wrap_future(ended)}, timeout=wait_s)
         update = self.strategy(name)
         if update.state is StrategyState.FAILED:

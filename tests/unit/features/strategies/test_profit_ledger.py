@@ -355,6 +355,17 @@ class TestOnRecord:
         bench.fill(BUY, 1, 3600)  # added again under its name
         assert (await bench.ledger.pnl("trend")).net == 100.0
 
+    async def test_the_curve_by_fills_knows_what_was_let_go(self, bench: Bench) -> None:
+        bench.fill(BUY, 1, 3500)
+        bench.tick(3510)
+        bench.ledger.look()
+        bench.ledger.forget("trend")
+        bench.fill(BUY, 1, 3600)  # added again under its name
+        bench.fill(SELL, 1, 3610)
+        curve = await bench.ledger.equity("trend", Resolution.TRADE)
+        assert [point.equity for point in curve.points] == [0.0, 100.0, 200.0]
+        assert (await bench.ledger.pnl("trend")).net == 200.0
+
 
 class TestSizes:
     async def test_fills_wait_for_a_contract_that_is_not_there_yet(self, bench: Bench) -> None:

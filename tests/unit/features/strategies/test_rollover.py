@@ -746,6 +746,58 @@ async def test_an_unfinished_one_is_kept_however_many_came_after_it(room):
     assert room.engine.held["demo"] == {OLD: 0.0, NEW: 5.0}
 
 
+async def closed_only(room):
+    """A rollover that closed 5 lots and opened none of them."""
+    room.put(pos=5.0)
+
+    def fills(command: SubmitOrder) -> float:
+        if command.offset is Offset.CLOSE:
+            return command.volume
+        room.clock.advance(31.0)
+        return 0.0
+
+    room.engine.fills = fills
+    (part,) = (await room.roll()).strategies
+    assert (part.closed, part.opened) == (5.0, 0.0)
+    room.engine.fills = lambda command: command.volume
+    room.engine.commands.clear()
+
+
+async def restart(room):
+    async with asyncio.timeout(5):
+        while not any(mark in room.file.read_bytes() for mark in (b'"forgotten":true', b'"traded_since":true')):
+            await asyncio.sleep(0.001)
+    await room.rollovers.close()
+    room.rollovers = room.made()
+    await room.rollovers.open()
+
+
+async def test_a_new_strategy_of_the_name_is_not_given_the_lots_of_the_former_one(room):
+    await closed_only(room)
+    await room.strategies.remove("demo", by="t")
+    room.rollovers.forget("demo")
+    room.put(pos=0.0)
+    await restart(room)
+    assert (await room.roll()).state is RolloverState.DONE
+    assert room.engine.commands == []
+
+
+async def test_a_strategy_that_has_traded_since_is_for_a_person_to_put_right(room):
+    await closed_only(room)
+    for direction in (Direction.LONG, Direction.SHORT):
+        command = SubmitOrder(
+            client_order_id=f"its own {direction}", gateway_name="PAPER", symbol="rb2701", exchange="SHFE",
+            direction=direction, offset=Offset.OPEN, type=OrderType.LIMIT, volume=1.0, price=3500.0,
+            reference="CtaStrategy_demo",
+        )  # fmt: skip
+        await room.engine.submit_order(command)
+    assert room.strategies.strategy("demo").pos == 0.0
+    await restart(room)
+    (problem,) = room.plan().problems
+    assert "it traded since" in problem
+    assert room.plan(ignore_unfinished=True).problems == []
+
+
 async def test_a_restart_knows_what_an_unfinished_rollover_left(room):
     await unfinished(room)
     await room.rollovers.close()

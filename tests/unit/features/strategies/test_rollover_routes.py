@@ -129,7 +129,7 @@ async def test_a_rollover_is_accepted_and_shown_until_it_is_done(client, strateg
     assert done["state"] == "DONE"
     assert done["strategies"] == [
         {"strategy_name": "demo", "pos": 2.0, "old": 2.0, "new": 0.0, "lacking": 0.0, "closed": 2.0, "opened": 2.0,
-         "moved": True, "auto_start": False, "problem": None}
+         "moved": True, "auto_start": False, "traded_since": False, "forgotten": False, "problem": None}
     ]  # fmt: skip
     assert strategies.strategy("demo").vt_symbol == NEW
 

@@ -474,11 +474,13 @@ async def test_what_is_refused_and_changes_nothing_is_not_on_record(client, engi
     assert trading.audits == []
 
 
-async def test_a_new_strategy_does_not_hold_what_a_former_one_of_its_name_held(client, ledger):
+async def test_a_new_strategy_does_not_hold_what_a_former_one_of_its_name_held(client, api, ledger):
     """One that was removed in VnPy's file, or whose last fill came after it was removed."""
     made = await client.post("", json={"class_name": "DoubleMa", "strategy_name": "demo", "vt_symbol": "rb2505.SHFE"})
     assert made.status_code == 201
-    assert ledger.forgotten == ["demo"]
+    assert (ledger.forgotten, api.rolled) == (["demo"], ["demo"])
+    assert (await client.delete("/demo")).status_code == 204
+    assert (ledger.forgotten, api.rolled) == (["demo"] * 2, ["demo"] * 2)
 
 
 @pytest.mark.parametrize(

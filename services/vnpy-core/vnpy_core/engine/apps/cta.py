@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -96,7 +97,7 @@ class CtaFacade:
     def install(self) -> None:
         """Take the places in the engine, and listen to its events. Any thread."""
         self.engine.call_strategy_func = self.calls.call
-        self.engine.init_strategy = self.inits.begin
+        self.engine.init_strategy = self.init
         self.engine.start_strategy = self._start_strategy
         self.engine.write_log = self._write_log
         self.classes.install()
@@ -180,6 +181,16 @@ class CtaFacade:
             if (kept := self.memory.setting(name)) is not None:
                 self._make_remembered(kept.class_name, name, kept.vt_symbol, dict(kept.setting))
 
+    def init(self, name: str) -> Future[None]:
+        """Initialise it, see `CtaInits.begin`; one that has failed is made anew. Raises ValidationFailed.
+
+        It was told nothing of its orders since, would wait for ever for their end, and its on_init may run even now.
+        """
+        if name in self.calls.failures and not self.inits.is_under_way(name):
+            strategy = self.engine.strategies[name]
+            self._replace(strategy, self._made_anew(strategy, strategy.vt_symbol))
+        return self.inits.begin(name)
+
     def start(self, name: str) -> None:
         """Let it trade. Raises NotFound, Conflict (not initialised, trades already, on_start raised)."""
         strategy = self.strategy(name)
@@ -229,11 +240,13 @@ class CtaFacade:
         strategy = self.strategy(name)
         self._refuse_initialising(name)
         before = {parameter: getattr(strategy, parameter) for parameter in strategy.parameters}
+        kept = self.engine.strategy_setting[name]["setting"]
         try:
             self.engine.edit_strategy(name, dict(setting))
         except BaseException as error:  # also sys.exit() in its own update_setting
             for parameter, value in before.items():
                 setattr(strategy, parameter, value)
+            self.engine.update_strategy_setting(name, kept)  # CtaEngine saves it before the last thing that may raise
             raise ValidationFailed(f"strategy {name} does not take this: {describe(error)}") from error
 
     def remove(self, name: str) -> None:
@@ -255,21 +268,13 @@ class CtaFacade:
         """Make it anew for another contract. Raises NotFound, Conflict, ValidationFailed."""
         strategy = self.strategy(name)
         self._refuse_busy(strategy)
-        try:
-            moved = type(strategy)(self.engine, name, vt_symbol, strategy.get_parameters())
-            moved.get_data()
-        except BaseException as error:
-            raise ValidationFailed(f"strategy {name}: {describe(error)}") from error
+        moved = self._made_anew(strategy, vt_symbol)
         if strategy.inited:
             self.engine.sync_strategy_data(strategy)
         # Stop orders of before this start are about the old contract.
         self.memory.restore_stops(name)
         self.calls.cancel_orders(strategy)
-        self.calls.drop(strategy)
-        self.engine.strategies[name] = moved
-        self._unlist(strategy)
-        self.engine.symbol_strategy_map[vt_symbol].append(moved)
-        self._hand_orders_over(strategy, moved)
+        self._replace(strategy, moved)
         self.engine.update_strategy_setting(name, self.engine.strategy_setting[name]["setting"])
 
     def _make(self, class_name: str, name: str, vt_symbol: str, setting: dict[str, Any]) -> str:
@@ -290,6 +295,22 @@ class CtaFacade:
             return "; ".join(lines) or "CtaEngine did not add it"
         self.engine.update_strategy_setting(name, setting)
         return ""
+
+    def _made_anew(self, strategy: Any, vt_symbol: str) -> Any:
+        """Another one of its name, class and parameters. Raises ValidationFailed."""
+        try:
+            other = type(strategy)(self.engine, strategy.strategy_name, vt_symbol, strategy.get_parameters())
+            other.get_data()
+        except BaseException as error:
+            raise ValidationFailed(f"strategy {strategy.strategy_name}: {describe(error)}") from error
+        return other
+
+    def _replace(self, strategy: Any, other: Any) -> None:
+        self.calls.drop(strategy)
+        self.engine.strategies[strategy.strategy_name] = other
+        self._unlist(strategy)
+        self.engine.symbol_strategy_map[other.vt_symbol].append(other)
+        self._hand_orders_over(strategy, other)
 
     def _make_remembered(self, class_name: str, name: str, vt_symbol: str, setting: dict[str, Any]) -> None:
         """`add_strategy` for VnPy's own file, where one that raises would keep out all others and CtaEngine itself."""
@@ -329,13 +350,15 @@ class CtaFacade:
 
     def _start_strategy(self, name: str) -> None:
         """`CtaEngine.start_strategy`, which calls a strategy trading also where its on_start raised."""
-        type(self.engine).start_strategy(self.engine, name)
-        strategy = self.engine.strategies[name]
-        if name in self.calls.failures:
-            strategy.trading = False
-            self.shown.show(name)
-        elif strategy.trading:
-            self.calls.started.add(name)
+        try:
+            type(self.engine).start_strategy(self.engine, name)
+        finally:  # it raises where a strategy cannot be shown, and calls it trading before
+            strategy = self.engine.strategies[name]
+            if name in self.calls.failures:
+                strategy.trading = False
+                self.shown.show(name)
+            elif strategy.trading:
+                self.calls.started.add(name)
 
     def _write_log(self, msg: str, strategy: Any = None) -> None:
         """`CtaEngine.write_log`, which says whose line it is in the text only. Any thread."""
@@ -343,6 +366,11 @@ class CtaFacade:
         if strategy:
             log.extra = {"strategy_name": strategy.strategy_name}
         self._event_engine.put(Event(EVENT_CTA_LOG, log))
+
+    def tell(self, name: str, text: str) -> None:
+        """A line in the log of a strategy, where it is there. Any thread."""
+        if (strategy := self.engine.strategies.get(name)) is not None:
+            self._write_log(text, strategy)
 
     def _send_email(self, subject: str, content: str, receiver: str | None = None) -> None:
         mails.send(self._main_engine, subject, content)

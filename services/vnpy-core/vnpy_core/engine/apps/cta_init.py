@@ -84,7 +84,7 @@ class CtaInits:
                     setattr(strategy, name, saved[name])
             # Unless a handler that it registered in its on_init has raised already.
             strategy.inited = strategy.strategy_name not in self._calls.failures
-        except Exception as error:  # noqa: BLE001 - a guarded door: the init thread waits, and says what it was
+        except BaseException as error:  # noqa: BLE001 - a guarded door: the init thread waits, and says what it was
             settled.set_exception(error)
         else:
             settled.set_result(None)

@@ -39,6 +39,7 @@ SIZE_S = 60.0
 """A connected gateway that has not shown a contract by then does not know it."""
 KEEP_DAYS = 5
 """Ended days of a strategy that are remembered, because the store may not have them yet."""
+CUTS = 10
 POINTS = 10_000
 """Fills of one answer."""
 _PAGE = 2_000
@@ -168,6 +169,8 @@ class _Book:
         """Fills that are not counted yet: the past before them, or their contract's size, is not known."""
         self.waits_since: float | None = None
         """Since when only the contract is lacking."""
+        self.cuts: deque[StrategyDay] = deque(maxlen=CUTS)
+        """How it was each time that all it held was let go, since this start."""
         self.has_past = True
         self.is_complete = True
         """False where the past could not be had. Nothing goes on record then: the next start tries again."""
@@ -247,7 +250,9 @@ class ProfitLedger:
         """
         book = self._books.get(name)
         if book is not None and book.has_past:
-            book.profit.let_go()
+            if book.profit.legs:
+                book.profit.let_go()
+                book.cuts.append(book.profit.as_of(book.day, self._clock.now()))
             self._save(book)
 
     def look(self) -> None:
@@ -322,12 +327,16 @@ class ProfitLedger:
         known = before[-1] if before else None
         fold, day = _Fold(Profit(name, known), self._fee_of), known.day if known else ""
         peak = max([0.0, *(row.equity for row in before)])
+        book = self._books.get(name)
+        cuts = deque(cut for cut in book.cuts if cut.day >= start) if book else deque()
         points: list[EquityPoint] = []
         try:
             async for trade in self._trades(name, fold.profit.last_seq):
                 day = max(day, self._day(trade.datetime, trade.exchange))
                 if end and day > end:
                     break
+                while cuts and trade.seq > cuts[0].last_seq:
+                    fold = _Fold(Profit(name, cuts.popleft()), self._fee_of)
                 size = self._size(fold.profit, trade.vt_symbol, trade.gateway_name)
                 fold.take(trade, day, size or 0.0)
                 complete = complete and size is not None and len(points) < POINTS

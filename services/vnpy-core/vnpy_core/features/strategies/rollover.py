@@ -20,11 +20,11 @@ from vnpy_core.bus.bus import Bus
 from vnpy_core.bus.message import Message
 from vnpy_core.bus.read_view import ReadView
 from vnpy_core.domain.errors import Conflict, CoreError, NotFound
-from vnpy_core.domain.events import StrategyUpdate
+from vnpy_core.domain.events import StrategyUpdate, Trade
 from vnpy_core.features.strategies import rollover_records as records
 from vnpy_core.features.strategies.rollover_plan import Carried, Planner, RolloverPlan, RolloverRequest
 from vnpy_core.features.strategies.rollover_records import RolledStrategy, Rollover, RolloverState
-from vnpy_core.features.strategies.rollover_run import Doors, RolloverRun
+from vnpy_core.features.strategies.rollover_run import ORDER_ID, Doors, RolloverRun
 from vnpy_core.kit.tasks import BackgroundTasks
 from vnpy_core.ports.clock import Clock
 from vnpy_core.ports.engine import TradingEngine
@@ -59,6 +59,7 @@ class Rollovers:
         """`file` is where they are kept; `new_id` makes ids of at most 32 letters that sort by time."""
         self._strategies = strategies
         self._bus = bus
+        self._view = view
         self._clock = clock
         self._file = file
         self._new_id = new_id
@@ -68,6 +69,8 @@ class Rollovers:
         self._records: OrderedDict[str, Rollover] = OrderedDict()
         self._runs: dict[str, RolloverRun] = {}
         self._tasks = BackgroundTasks()
+        self._left: set[str] = set()
+        """Strategies that the last rollover left with lots in two contracts, or without some."""
         self._saving = asyncio.Lock()
         self._unsubscribe: Callable[[], None] = lambda: None
 
@@ -79,6 +82,7 @@ class Rollovers:
             if record.state is RolloverState.RUNNING:
                 run = self._run_of(record)
                 self._tasks.spawn(self._settle(run), f"rollover {record.id} of before the restart")
+            self._note_left(record)
 
     async def close(self) -> None:
         """End what runs, its orders cancelled; before the engine stops. Again is harmless."""
@@ -170,6 +174,8 @@ class Rollovers:
         if not part.is_split:
             return Carried()
         left = f"rollover {record.id} left {name} with {part.new_now:g} lots in {record.to_vt_symbol}"
+        if part.traded_since:
+            return Carried(problem=f"{left}, and it traded since: put that right by hand, then say ignore_unfinished")
         if (record.from_vt_symbol, record.to_vt_symbol) != (request.from_vt_symbol, request.to_vt_symbol):
             return Carried(problem=f"{left}: finish that one first, or say ignore_unfinished")
         if strategy.pos != part.pos_now:
@@ -209,11 +215,16 @@ class Rollovers:
 
     async def _finish(self, record: Rollover) -> None:
         record.state = record.outcome()
+        self._note_left(record)
         record.updated_at = self._clock.now()
         _log.info("a rollover has ended", id=record.id, state=record.state)
         await self._try_to_save()
         result = msgspec.to_builtins(record)
         await self._audit.note(record.by, "strategies.rollover_ended", record.id, after=result)
+
+    def _note_left(self, record: Rollover) -> None:
+        for part in record.strategies:
+            (self._left.add if part.is_split else self._left.discard)(part.strategy_name)
 
     def _let_go(self, run: RolloverRun) -> None:
         del self._runs[run.record.id]
@@ -222,6 +233,27 @@ class Rollovers:
     def _tell(self, message: Message) -> None:
         for run in self._runs.values():
             run.tell(message.data)
+        if isinstance(message.data, Trade) and message.data.strategy_name in self._left:
+            self._note_trade(message.data, message.data.strategy_name)
+
+    def _note_trade(self, trade: Trade, name: str) -> None:
+        """A strategy that was left with lots in two contracts has a fill."""
+        order = self._view.order(trade.vt_orderid)
+        is_ours = order is not None and (order.client_order_id or "").startswith(ORDER_ID)
+        last = self._last(name)
+        if is_ours or last is None or last[0].state is RolloverState.RUNNING or last[1].traded_since:
+            return
+        last[1].traded_since = True
+        self._tasks.spawn(self._try_to_save(), "keep that an unfinished rollover cannot go on")
+
+    def forget(self, name: str) -> None:
+        """A strategy was removed, or is new: what was left of one of this name is nobody's."""
+        for record in self._records.values():
+            if record.state is not RolloverState.RUNNING and (part := record.part(name)) is not None:
+                part.forgotten = True
+        if name in self._left:
+            self._left.discard(name)
+            self._tasks.spawn(self._try_to_save(), "keep that an unfinished rollover is over")
 
     async def _try_to_save(self) -> None:
         try:

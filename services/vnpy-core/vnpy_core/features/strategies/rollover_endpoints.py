@@ -119,6 +119,8 @@ ROLLOVER_EXAMPLE: dict[str, Any] = {
             "opened": 1.0,
             "moved": False,
             "auto_start": True,
+            "traded_since": False,
+            "forgotten": False,
             "problem": None,
         }
     ],

@@ -45,6 +45,10 @@ class RolledStrategy(msgspec.Struct, kw_only=True):
     """It trades the new contract from now on."""
     auto_start: bool = False
     """Starts of the service start it. That is off while it has lots in both contracts."""
+    traded_since: bool = False
+    """It ended unfinished, and the strategy has traded otherwise since: nobody knows what is in which contract."""
+    forgotten: bool = False
+    """The strategy was removed afterwards: one of its name has nothing to do with this."""
     problem: str | None = None
     """Why it does not get on, or did not."""
 
@@ -71,7 +75,7 @@ class RolledStrategy(msgspec.Struct, kw_only=True):
     @property
     def is_split(self) -> bool:
         """It trades the old contract, and has lots in the new one, or lacks some."""
-        return not self.moved and bool(self.new_now or self.to_open)
+        return not (self.moved or self.forgotten) and bool(self.new_now or self.to_open)
 
     @property
     def pos_now(self) -> float:

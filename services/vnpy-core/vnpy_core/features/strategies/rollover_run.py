@@ -33,6 +33,8 @@ CANCELS = 5
 """How often an order is asked to cancel before it is left alone."""
 REFERENCE = "CtaStrategy_"
 """What an order's reference begins with that a CTA strategy sent; its name follows."""
+ORDER_ID = "ro-"
+"""What a rollover's client_order_ids begin with."""
 _NOTHING_SENT = (IntentState.DENIED, IntentState.REFUSED, IntentState.NOT_SENT)
 
 _log = structlog.get_logger(__name__)
@@ -334,7 +336,7 @@ class RolloverRun:
 
     def _name(self, index: int, offset: Offset) -> str:
         """What the client_order_ids of a part's orders begin with; a number follows."""
-        return f"ro-{self.record.id}-{index}-{'o' if offset is Offset.OPEN else 'c'}"
+        return f"{ORDER_ID}{self.record.id}-{index}-{'o' if offset is Offset.OPEN else 'c'}"
 
     def _orders(self, vt_orderids: list[str]) -> list[Order]:
         return [order for order in map(self._doors.view.order, vt_orderids) if order is not None]

@@ -102,12 +102,15 @@ class StrategiesService:
         *,
         logs: StrategyLogs,
         profit: ProfitLedger,
+        forget_rollovers: Callable[[str], None] = lambda name: None,
     ) -> None:
+        """`forget_rollovers(name)`: what an unfinished one left of a strategy is nobody's now."""
         self._engine = engine
         self._history = history
         self._audit = audit
         self._logs = logs
         self._profit = profit
+        self._forget_rollovers = forget_rollovers
         self._editing = asyncio.Lock()
 
     # Classes
@@ -194,6 +197,7 @@ class StrategiesService:
         async with self._unknown_on_record(by, "strategy.add", name, after=wanted):
             made = await self._engine.add(class_name, name, vt_symbol, checked, auto_start=auto_start, by=by)
         self._profit.forget(name)  # what a former one of this name held, where it went another way or filled late
+        self._forget_rollovers(name)
         await self._audit.note(by, "strategy.add", name, after=_what_it_is(made))
         return made
 
@@ -230,6 +234,7 @@ class StrategiesService:
             await self._engine.remove(name, by=by)
         self._logs.forget(name)
         self._profit.forget(name)
+        self._forget_rollovers(name)
         await self._audit.note(by, "strategy.remove", name, before=was)
 
     # Its life
