@@ -27,20 +27,28 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Quarantine:
     """`<data>/quarantine.json`: name -> Entry. Any thread; another process (the command line) may change it too.
 
-    The file is read at each question: it is asked when strategies start and when one has hung, not while they trade.
+    The file is looked at with each question, and read where it is another one than the last time.
     """
 
     def __init__(self, data: Path) -> None:
         self._path = data / FILE
+        self._read: tuple[tuple[int, int, int], dict[str, Entry]] | None = None
+        """What the file was by its system's word (inode, time, size), and what was in it."""
 
     def entries(self) -> dict[str, Entry]:
         """All that is held, the oldest first. Raises ConfigurationError when the file is broken, OSError."""
         try:
+            found = self._path.stat()
+            version, read = (found.st_ino, found.st_mtime_ns, found.st_size), self._read
+            if read is not None and read[0] == version:
+                return dict(read[1])
             content = self._path.read_bytes()
         except FileNotFoundError:
             return {}
         try:
-            return msgspec.json.decode(content, type=dict[str, Entry])
+            entries = msgspec.json.decode(content, type=dict[str, Entry])
+            self._read = version, entries
+            return dict(entries)
         except msgspec.DecodeError as error:
             raise ConfigurationError(
                 f"{self._path} is broken: {error}. It says which strategies must not run: mend it, or remove it to let "

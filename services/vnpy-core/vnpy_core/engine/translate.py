@@ -269,7 +269,8 @@ _PLAIN = frozenset({type(None), bool, float})
 
 def plain(value: Any) -> Any:
     """`value` made of what JSON can hold: enums by name, times in UTC, numpy scalars as numbers, the rest as text."""
-    if type(value) in _PLAIN:  # most of a strategy's variables, which are shown at each of its fills
+    kind = type(value)  # first what most of a strategy's variables are: they are shown at each of its fills
+    if kind in _PLAIN or (kind is int and -LARGEST <= value <= LARGEST) or (kind is str and value.isascii()):
         return value
     if callable(getattr(value, "item", None)) and getattr(value, "ndim", None) == 0:
         number = value.item()
