@@ -22,9 +22,9 @@ from vnpy_core.bus.message import Message
 from vnpy_core.domain.enums import LogLevel
 from vnpy_core.domain.errors import NotAuthenticated
 from vnpy_core.domain.events import Log
+from vnpy_core.domain.pnl import Resolution
 from vnpy_core.features.strategies.endpoints import router
 from vnpy_core.features.strategies.logs import StrategyLogs
-from vnpy_core.features.strategies.profit import Resolution
 from vnpy_core.features.strategies.service import StrategiesService
 from vnpy_core.features.trading.reader import TradingReader
 from vnpy_core.ports.auth import Principal, Role

@@ -17,7 +17,7 @@ from vnpy_core.domain.commands import SubmitOrder
 from vnpy_core.domain.enums import Direction, LogLevel, Offset, OrderType, StrategyState
 from vnpy_core.domain.errors import Conflict, NotFound, Overloaded, ValidationFailed
 from vnpy_core.domain.strategies import LoadError
-from vnpy_core.features.strategies import logs, profit, schemas
+from vnpy_core.features.strategies import logs, schemas
 
 COMMAND = SubmitOrder(
     client_order_id="c",
@@ -150,10 +150,6 @@ async def test_profit_as_the_service_tells_it(strategies, api):
         (room.Classes, schemas.ClassesPage),
         (room.StrategyLogLine, logs.StrategyLogLine),
         (room.StrategyOutcome, schemas.AllItem),
-        (room.Pnl, profit.Pnl),
-        (room.ProfitDay, profit.ProfitDay),
-        (room.Equity, profit.Equity),
-        (room.EquityPoint, profit.EquityPoint),
     ],
 )
 def test_the_fields_are_the_services(ours, theirs):

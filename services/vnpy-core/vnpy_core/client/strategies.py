@@ -12,7 +12,8 @@ import msgspec
 
 from vnpy_core.client.http import Http
 from vnpy_core.domain.enums import LogLevel, Status, StrategyState
-from vnpy_core.domain.events import Order, ProfitLeg, StopOrderUpdate, StrategyUpdate, Trade
+from vnpy_core.domain.events import Order, StopOrderUpdate, StrategyUpdate, Trade
+from vnpy_core.domain.pnl import Equity, Pnl
 from vnpy_core.domain.strategies import LoadError, Reloaded, StrategyClass
 
 ROOM = "/strategies"
@@ -43,61 +44,6 @@ class StrategyOutcome(msgspec.Struct, frozen=True):
     strategy_name: str
     state: StrategyState
     problem: dict[str, Any] | None = None
-
-
-class ProfitDay(msgspec.Struct, frozen=True, kw_only=True):
-    """One trading day of a strategy, in quote currency; `day` is an ISO date, `equity` that of its end."""
-
-    day: str
-    realised: float
-    unrealised: float
-    fees: float
-    net: float
-    equity: float
-    trades: int
-    turnover: float
-
-
-class Pnl(msgspec.Struct, frozen=True, kw_only=True):
-    """What a strategy has earned since it began, by its fills and the last ticks; in quote currency."""
-
-    strategy_name: str
-    realised: float
-    unrealised: float
-    fees: float
-    net: float
-    pos: float
-    turnover: float
-    trades: int
-    round_trips: int
-    wins: int
-    losses: int
-    win_rate: float | None
-    max_drawdown: float
-    max_drawdown_percent: float | None
-    sharpe: float | None
-    days_per_year: int
-    complete: bool
-    legs: list[ProfitLeg]
-    days: list[ProfitDay]
-
-
-class EquityPoint(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of a day, or a fill; `drawdown` is how far it is below the highest point before."""
-
-    day: str
-    at: Datetime | None
-    equity: float
-    drawdown: float
-
-
-class Equity(msgspec.Struct, frozen=True, kw_only=True):
-    """An equity curve."""
-
-    strategy_name: str
-    resolution: str
-    complete: bool
-    points: list[EquityPoint]
 
 
 class _Outcomes(msgspec.Struct, frozen=True):

@@ -18,9 +18,10 @@ from vnpy_core.bus.message import Message
 from vnpy_core.bus.read_view import ReadView
 from vnpy_core.domain.enums import Direction, GatewayState, Offset
 from vnpy_core.domain.events import Event, Gateway, ProfitLeg, StrategyDay, StrategyUpdate, Tick, Trade
+from vnpy_core.domain.pnl import Resolution
 from vnpy_core.domain.profit import sharpe
 from vnpy_core.features.strategies import profit as module
-from vnpy_core.features.strategies.profit import ProfitLedger, Resolution
+from vnpy_core.features.strategies.profit import ProfitLedger
 from vnpy_core.features.strategies.settings import ProfitSettings
 
 RB = "rb2505.SHFE"

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 
 from vnpy_core.domain.enums import StrategyState
 from vnpy_core.domain.events import Order, StopOrderUpdate, StrategyUpdate, Trade
+from vnpy_core.domain.pnl import Equity, Pnl
 from vnpy_core.domain.strategies import Reloaded, StrategyClass
 from vnpy_core.features.strategies import schemas
 from vnpy_core.features.strategies.logs import StrategyLogLine
-from vnpy_core.features.strategies.profit import Equity, Pnl
 from vnpy_core.features.strategies.schemas import answers, page_of
 from vnpy_core.features.strategies.service import HistoryPage, Outcome, StrategiesService
 from vnpy_core.ports.auth import Principal

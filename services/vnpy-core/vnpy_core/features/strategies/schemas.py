@@ -9,8 +9,8 @@ import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from vnpy_core.domain.enums import LogLevel, StrategyState
+from vnpy_core.domain.pnl import Resolution
 from vnpy_core.domain.strategies import LoadError, StrategyClass
-from vnpy_core.features.strategies.profit import Resolution
 from vnpy_core.features.strategies.service import StrategyFilter
 from vnpy_core.ports.store import OrderQuery, SeqKey, TradeQuery
 from vnpy_core.web.inputs import StatusInput, Time, VtSymbol

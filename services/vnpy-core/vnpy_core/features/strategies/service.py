@@ -14,10 +14,11 @@ import structlog
 from vnpy_core.domain.enums import LogLevel, StrategyState
 from vnpy_core.domain.errors import Conflict, CoreError, FieldError, NotFound, OutcomeUnknown, ValidationFailed
 from vnpy_core.domain.events import Order, StopOrderUpdate, StrategyUpdate, Trade
+from vnpy_core.domain.pnl import Equity, Pnl, Resolution
 from vnpy_core.domain.setting_check import check_setting
 from vnpy_core.domain.strategies import LoadError, Parameter, Reloaded, StrategyClass
 from vnpy_core.features.strategies.logs import StrategyLogLine, StrategyLogs
-from vnpy_core.features.strategies.profit import Equity, Pnl, ProfitLedger, Resolution
+from vnpy_core.features.strategies.profit import ProfitLedger
 from vnpy_core.ports.store import OrderQuery, SeqKey, TradeQuery
 from vnpy_core.ports.strategies import StrategyEngine
 from vnpy_core.web.audit import AuditTrail
